@@ -1,0 +1,1 @@
+"""Everything that touches the local file system; blocking calls, made from worker threads."""

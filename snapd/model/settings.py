@@ -1,0 +1,99 @@
+"""What can be configured, with defaults; each part of the program receives only its own section.
+
+`config.example.toml` names every key; `snapd.model.config` reads a document into these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """`[[store]]`: how to reach one store, and everything below its URI. Empty means: AWS's chain."""
+
+    uri: str
+    endpoint_url: str = ""
+    region: str = ""
+    profile: str = ""
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    ca_file: str = ""
+    anonymous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TransferSettings:
+    """`[transfer]`: bounds and patience of moving bytes."""
+
+    objects_in_flight: int = 256
+    """Objects (or ranges of large ones) asked for at the same time, over all jobs."""
+    bytes_in_flight: int = 96 * MIB
+    """Bytes of those, which is what bounds memory."""
+    batch_objects: int = 64
+    """Small objects that travel as one batch."""
+    batch_bytes: int = 8 * MIB
+    large_object_bytes: int = 16 * MIB
+    """From this size on an object is read in parallel ranges and written in parts."""
+    range_bytes: int = 8 * MIB
+    transfer_threads: int = 2
+    connect_timeout_seconds: float = 10.0
+    stall_timeout_seconds: float = 30.0
+    """A transfer without a byte for this long is given up and asked for again."""
+    attempts_max: int = 6
+    """Tries of one request, the first included."""
+    backoff_base_seconds: float = 0.25
+    backoff_max_seconds: float = 20.0
+    deadline_seconds: float = 600.0
+    """Retries of one batch end after this time even if attempts are left."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """`[cache]`: the state directory. Empty `directory` means the default of the user."""
+
+    directory: str = ""
+    fsync: Literal["batch", "off"] = "batch"
+    quarantine_max_bytes: int = 1024 * MIB
+    """The oldest quarantined bytes are removed beyond this."""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonSettings:
+    """`[daemon]`: sockets, limits of admission, patience at the end."""
+
+    socket: str = ""
+    """Path of the control socket; empty means the default of the user."""
+    socket_mode: int = 0o660
+    socket_group: str = ""
+    listen: str = "127.0.0.1:9477"
+    """Address of health and metrics; empty turns them off."""
+    stores: tuple[str, ...] = ()
+    """Stores that may be read: a URI covers everything below it. Empty refuses all, `*` allows all."""
+    pulls_running_max: int = 4
+    pulls_queued_max: int = 256
+    jobs_remembered: int = 200
+    """Ended jobs kept for `snapctl jobs`."""
+    grace_seconds: float = 30.0
+    """How long running pulls may go on after SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """`[log]`: where lines go is the supervisor's business; this is their shape."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole configuration."""
+
+    daemon: DaemonSettings = field(default_factory=DaemonSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    transfer: TransferSettings = field(default_factory=TransferSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    stores: tuple[StoreSettings, ...] = ()

@@ -1,0 +1,1 @@
+"""What every floor above the model may lean on: flights, limits, retry, metrics, logging."""
