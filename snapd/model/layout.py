@@ -10,12 +10,16 @@ MANIFESTS_PREFIX = ".manifests/"
 
 def object_key(digest: Digest) -> str:
     """`49dc870df1de...` -> `.objects/49d/c87/0df/1de...`."""
-    return f"{OBJECTS_PREFIX}{digest[0:3]}/{digest[3:6]}/{digest[6:9]}/{digest[9:]}"
+    return OBJECTS_PREFIX + _sharded(digest)
 
 
 def manifest_key(snapshot_id: SnapshotId) -> str:
     """`8a9e45413...` -> `.manifests/8a9/e45/413/...`."""
-    return f"{MANIFESTS_PREFIX}{snapshot_id[0:3]}/{snapshot_id[3:6]}/{snapshot_id[6:9]}/{snapshot_id[9:]}"
+    return MANIFESTS_PREFIX + _sharded(snapshot_id)
+
+
+def _sharded(name: str) -> str:
+    return f"{name[0:3]}/{name[3:6]}/{name[6:9]}/{name[9:]}"
 
 
 def digest_in_key(key: str, prefix: str) -> Digest | None:

@@ -13,7 +13,7 @@ _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0
 
 
 def parse_size_bytes(text: str) -> int:
-    """`8M` -> 8388608. Multiples are of 1024, with or without `i` and `B`; fractions are allowed."""
+    """`8M` -> 8388608. Multiples of 1024, with or without `i` and `B`; fractions are allowed."""
     match = _SIZE.fullmatch(text)
     if match is None:
         raise UsageError(

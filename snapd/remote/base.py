@@ -136,7 +136,7 @@ IF_ABSENT = Condition("if_absent")
 
 GetOutcome: TypeAlias = Got | SnapsyncError
 PutOutcome: TypeAlias = Stored | SnapsyncError
-HeadOutcome: TypeAlias = ObjectInfo | None | SnapsyncError
+HeadOutcome: TypeAlias = ObjectInfo | SnapsyncError | None
 
 
 class RemoteStore(Protocol):
