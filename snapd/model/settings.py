@@ -13,7 +13,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """`[[store]]`: how to reach a store and everything below its URI. Empty: AWS's chain decides."""
+    """`[[store]]`: how to reach a store and everything below its URI. Empty: the AWS chain."""
 
     uri: str
     endpoint_url: str = ""
@@ -71,7 +71,7 @@ class DaemonSettings:
     listen: str = "127.0.0.1:9477"
     """Address of health and metrics; empty turns them off."""
     stores: tuple[str, ...] = ()
-    """Stores that may be read: a URI covers what lies below it. Empty refuses all, `*` allows all."""
+    """Stores that may be read; a URI covers what lies below it. Empty refuses, `*` allows all."""
     pulls_running_max: int = 4
     pulls_queued_max: int = 256
     jobs_remembered: int = 200
