@@ -1,0 +1,101 @@
+"""The entry of `snapctl`: the environment comes in here and the exit code goes out."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+
+import click
+
+from snapctl.app import app
+from snapctl.context import Context
+from snapd.model.errors import ExitCode, InternalError, Interrupted, SnapsyncError, UsageError
+
+_COMPLETE = "_SNAPCTL_COMPLETE"
+
+
+def main() -> int:
+    """Run one command and return its exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A path need not be UTF-8; it is printed as it is rather than not at all.
+        sys.stdout.reconfigure(errors="surrogateescape")
+    arguments = sys.argv[1:]
+    context = Context(environment=dict(os.environ))
+    if _COMPLETE in os.environ:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(app, {}, "snapctl", _COMPLETE, os.environ[_COMPLETE])
+    try:
+        code = _run(arguments, context)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _abandon_streams()
+        return int(ExitCode.FAILED)
+    return code
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    # Whatever handles Ctrl-C at this moment (an event loop, say) handles SIGTERM in the same way.
+    signal.raise_signal(signal.SIGINT)
+
+
+def _run(arguments: list[str], context: Context) -> int:
+    try:
+        with app.make_context("snapctl", arguments, obj=context) as ctx:
+            returned = app.invoke(ctx)
+        return int(returned or 0)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.exceptions.NoArgsIsHelpError as usage:
+        print(usage.format_message(), file=sys.stderr)
+        return int(ExitCode.USAGE)
+    except click.ClickException as usage:
+        return _fail(_from_click(usage), context, arguments)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail(Interrupted("interrupted"), context, arguments)
+    except SnapsyncError as error:
+        return _fail(error, context, arguments)
+    except BrokenPipeError:
+        raise
+    except Exception as unexpected:  # noqa: BLE001 - the last handler: nothing may escape as a bare traceback
+        if context.verbose or context.environment.get("SNAPSYNC_DEBUG"):
+            traceback.print_exception(unexpected)
+        return _fail(_internal(unexpected), context, arguments)
+
+
+def _from_click(usage: click.ClickException) -> UsageError:
+    command = getattr(getattr(usage, "ctx", None), "command_path", "snapctl")
+    return UsageError(usage.format_message(), hint=f"See {command} --help.")
+
+
+def _internal(unexpected: Exception) -> InternalError:
+    return InternalError(
+        f"unexpected {type(unexpected).__name__}: {unexpected}",
+        hint="This is a defect: please report it with what the same command prints with --verbose.",
+    )
+
+
+def _fail(error: SnapsyncError, context: Context, arguments: list[str]) -> int:
+    # A usage error may end the parsing before --json was seen.
+    if not context.as_json and {"--json", "--events"} & set(arguments):
+        context.as_json = True
+        context.__dict__.pop("output", None)
+    context.output.error(error)
+    return int(error.exit_code)
+
+
+def _abandon_streams() -> None:
+    """Point both streams at nothing, so that the interpreter's last flush can't fail again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""What every command shares: the common options, and a help that ends with examples and codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from snapctl.context import Context
+from snapd.model.errors import EXIT_CODE_MEANINGS
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+class HelpEnding(click.Command):
+    """A command whose `--help` ends with its examples and the table of exit codes."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.examples = tuple(examples)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples as they are typed, then every exit code with its meaning."""
+        if self.examples:
+            with formatter.section("Examples"):
+                for example in self.examples:
+                    formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+        with formatter.section("Exit codes"):
+            formatter.write_dl(
+                [(str(int(code)), meaning) for code, meaning in EXIT_CODE_MEANINGS.items()]
+            )
+
+
+def _set_on_context(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    if param.name is None or value is None or value is False:
+        return value
+    context = ctx.ensure_object(Context)
+    typed = ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+    # The variable is seen again after the verb, where it must not win over a flag before it.
+    if typed or not getattr(context, param.name):
+        setattr(context, param.name, value)
+    return value
+
+
+def _common(*names: str, **attributes: Any) -> Callable[[Decorated], Decorated]:
+    return click.option(
+        *names, expose_value=False, is_eager=True, callback=_set_on_context, **attributes
+    )
+
+
+_COMMON_OPTIONS = (
+    _common("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
+    _common("--events", "events", is_flag=True, help="One JSON line per event on stdout."),
+    _common("-q", "--quiet", "quiet", is_flag=True, help="No progress and no notes on stderr."),
+    _common("--verbose", "verbose", is_flag=True, help="Tracebacks of unexpected errors."),
+    _common(
+        "--color",
+        "color",
+        type=click.Choice(["auto", "always", "never"]),
+        help="Colors; auto means on a terminal without NO_COLOR.",
+    ),
+    _common(
+        "--socket",
+        "socket",
+        metavar="PATH",
+        envvar="SNAPSYNC_SOCKET",
+        help="The daemon's control socket.  [env: SNAPSYNC_SOCKET]",
+    ),
+)
+
+
+def common_options(decorated: Decorated) -> Decorated:
+    """Add the options that are accepted both before and after the verb; they set the `Context`."""
+    for option in reversed(_COMMON_OPTIONS):
+        decorated = option(decorated)
+    return decorated
+
+
+def config_option(decorated: Decorated) -> Decorated:
+    """Add `--config FILE` for commands that open stores themselves; read by `Context.settings`."""
+    return _common(
+        "--config",
+        "config",
+        metavar="FILE",
+        envvar="SNAPSYNC_CONFIG",
+        help="Settings of stores and transfer.  [env: SNAPSYNC_CONFIG]",
+    )(decorated)
+
+
+def store_option(*, required: bool = True) -> Callable[[Decorated], Decorated]:
+    """Add `--store URI`, for which SNAPSYNC_STORE stands in; the parameter is called `store`."""
+    return click.option(
+        "--store",
+        metavar="URI",
+        envvar="SNAPSYNC_STORE",
+        required=required,
+        help="s3://bucket/prefix, gs://bucket/prefix or file:///path.  [env: SNAPSYNC_STORE]",
+    )
+
+
+def id_option(*, required: bool = True) -> Callable[[Decorated], Decorated]:
+    """Add `--id ID`, for which SNAPSYNC_ID stands in; the parameter is called `snapshot_id`."""
+    return click.option(
+        "--id",
+        "snapshot_id",
+        metavar="ID",
+        envvar="SNAPSYNC_ID",
+        required=required,
+        help="Snapshot ID: 64 hexadecimal digits.  [env: SNAPSYNC_ID]",
+    )
+
+
+def verb(
+    name: str, *, examples: Sequence[str] = ()
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a command of a function whose first argument is the `Context`.
+
+    The docstring becomes the help. What the function returns is the exit code; None means 0.
+
+        @verb("id", examples=["snapctl id ./dataset"])
+        @click.argument("source")
+        def command(context: Context, source: str) -> None:
+            \"\"\"Print the snapshot ID of a directory.\"\"\"
+    """
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        def call_with_context(*args: Any, **options: Any) -> Any:
+            context = click.get_current_context().ensure_object(Context)
+            return function(context, *args, **options)
+
+        wrapped = common_options(update_wrapper(call_with_context, function))
+        return click.command(name, cls=HelpEnding, examples=examples)(wrapped)
+
+    return decorate
