@@ -32,8 +32,13 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
-from snapd.model.errors import SnapsyncError
+from snapd.model.errors import InternalError, SnapsyncError
 from snapd.model.uris import StoreUri
+
+Operation: TypeAlias = Literal[
+    "get", "head", "put", "put_large", "get_document", "put_document", "delete", "list"
+]
+"""What one request is called in metrics, in messages about retries and in planned faults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,18 @@ PutOutcome: TypeAlias = Stored | SnapsyncError
 HeadOutcome: TypeAlias = ObjectInfo | SnapsyncError | None
 
 
+def item_error(raised: Exception, key: str) -> SnapsyncError:
+    """Turn what a sink or a source raised into the outcome of its item.
+
+    Errors of ours stay what they are; anything else is a defect, named with its key.
+    """
+    if isinstance(raised, SnapsyncError):
+        return raised
+    error = InternalError(f"{key}: {type(raised).__name__}: {raised}", key=key)
+    error.__cause__ = raised
+    return error
+
+
 class RemoteStore(Protocol):
     """A place where snapshots live for everyone. Used inside the `async with` that opened it."""
 
@@ -169,8 +186,9 @@ class RemoteStore(Protocol):
         """Write one large object from consecutive parts, in memory bounded by a few parts.
 
         An error raised by `parts`, and cancellation, abort the upload: nothing is visible. Parts
-        may be of any size except that backends may ask all but the last to be of
-        `large_part_bytes`.
+        that do not add up to `size_bytes` are `SourceChanged`. Parts may be of any size except
+        that backends may ask all but the last to be of `large_part_bytes`. With `if_absent` an
+        existing key is left as it is, and `parts` need not be read.
         """
         ...
 
@@ -180,7 +198,11 @@ class RemoteStore(Protocol):
         ...
 
     async def get(self, key: str, *, limit_bytes: int) -> Document:
-        """Read a document whole; one of more than `limit_bytes` is `StoreFailing`."""
+        """Read a document whole.
+
+        One of more than `limit_bytes` is `StoreFailing` with `details["limit_bytes"]`, which is
+        not worth a repetition.
+        """
         ...
 
     async def put(self, key: str, data: bytes, condition: Condition = ALWAYS) -> Stored:
