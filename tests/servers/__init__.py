@@ -1,0 +1,1 @@
+"""Real servers, and a proxy that spoils what they say."""
