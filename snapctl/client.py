@@ -2,9 +2,255 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+import stat
+import struct
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from typing import Any
+
+from snapd.model.errors import (
+    AccessDenied,
+    ActionFailed,
+    DaemonNotRunning,
+    SnapsyncError,
+    Stalled,
+    TimedOut,
+    UsageError,
+    error_from_json,
+)
+from snapd.model.jobs import JobView, PullRequest, SnapshotView
+
+SILENCE_MAX_SECONDS = 30.0
+"""The daemon sends a line every 5 seconds even if nothing changed."""
+_CONNECT_SECONDS = 10
+_ERROR_BODY_MAX_BYTES = 64 * 1024
+
 
 class Client:
-    """One daemon, by the path of its socket."""
+    """One daemon, reached through the first of `socket_paths` that exists.
 
-    def __init__(self, socket_path: str) -> None:
-        self.socket_path = socket_path
+    Every call opens a connection of its own and closes it. Raises `DaemonNotRunning` naming the
+    path if nobody listens, `AccessDenied` if the caller may not open the socket, `Stalled` if the
+    daemon says nothing for `silence_max_seconds`, and whatever error the daemon answers with.
+    """
+
+    def __init__(
+        self,
+        socket_paths: Sequence[str],
+        *,
+        own_directory: str = "",
+        uid: int = 0,
+        silence_max_seconds: float = SILENCE_MAX_SECONDS,
+    ) -> None:
+        self._socket_paths = socket_paths
+        self._own_directory = own_directory
+        self._uid = uid
+        self._silence_max_seconds = silence_max_seconds
+
+    @property
+    def socket_path(self) -> str:
+        """The first socket that exists, or the last of the list if none does."""
+        found = (path for path in self._socket_paths if os.path.lexists(path))
+        return next(found, self._socket_paths[-1])
+
+    def status(self) -> dict[str, Any]:
+        """Ask how the daemon and its cache are."""
+        return self._document("GET", "/v1/status")
+
+    def jobs(self) -> list[JobView]:
+        """List running, queued and remembered jobs."""
+        return [JobView.from_json(job) for job in self._document("GET", "/v1/jobs")["jobs"]]
+
+    def cancel(self, job_id: str) -> JobView:
+        """Stop a job, for all who wait for it."""
+        return JobView.from_json(self._document("DELETE", f"/v1/jobs/{_segment(job_id)}"))
+
+    def snapshots(self) -> list[SnapshotView]:
+        """List the complete snapshots of the cache."""
+        listed = self._document("GET", "/v1/snapshots")["snapshots"]
+        return [SnapshotView.from_json(snapshot) for snapshot in listed]
+
+    def start(self, request: PullRequest) -> JobView:
+        """Start a pull that nobody needs to wait for."""
+        body = request.to_json() | {"detach": True}
+        return JobView.from_json(self._document("POST", "/v1/pulls", body))
+
+    def pull(
+        self, request: PullRequest, *, deadline: float | None = None
+    ) -> Generator[JobView, None, None]:
+        """Pull and yield how it stands, ending with a view whose state is an ended one.
+
+        Closing the generator leaves: the job goes on only if somebody else waits for it. Raises
+        `TimedOut` when `time.monotonic()` passes `deadline`.
+        """
+        return self._views("POST", "/v1/pulls", request.to_json(), deadline)
+
+    def watch(self, job_id: str) -> Generator[JobView, None, None]:
+        """Yield how a job stands until it ends; this keeps nothing alive."""
+        return self._views("GET", f"/v1/jobs/{_segment(job_id)}/events", None, None)
+
+    def _document(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        with self._exchange(method, path, body) as (_, response):
+            answer = json.loads(response.read())
+        if not isinstance(answer, dict):
+            raise ActionFailed(f"the daemon's answer to {path} is not a JSON object")
+        return answer
+
+    def _views(
+        self, method: str, path: str, body: Any, deadline: float | None
+    ) -> Generator[JobView, None, None]:
+        with self._exchange(method, path, body, deadline) as (connection, response):
+            while line := self._line(connection, response, deadline):
+                if not line.strip():
+                    continue
+                view = JobView.from_json(json.loads(line))
+                yield view
+                if view.ended:
+                    return
+        raise DaemonNotRunning(
+            f"the daemon at {self.socket_path} closed the connection before the pull ended",
+            hint="Run the same command again: what is verified is kept and not repeated.",
+        )
+
+    def _line(
+        self, connection: socket.socket, response: HTTPResponse, deadline: float | None
+    ) -> bytes:
+        connection.settimeout(self._patience(deadline))
+        return response.readline()
+
+    def _patience(self, deadline: float | None) -> float:
+        if deadline is None:
+            return self._silence_max_seconds
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return min(left, self._silence_max_seconds)
+
+    def _silent(self, deadline: float | None) -> TimedOut:
+        if deadline is not None and time.monotonic() >= deadline:
+            return TimedOut(
+                "the pull did not end within --timeout",
+                hint="Allow more time; the job goes on only if others wait for it.",
+            )
+        return Stalled(
+            f"the daemon at {self.socket_path} said nothing for {self._silence_max_seconds:.0f} s",
+            hint="See the daemon's log; it may be stopped or its disk may hang.",
+        )
+
+    @contextmanager
+    def _exchange(
+        self, method: str, path: str, body: Any = None, deadline: float | None = None
+    ) -> Iterator[tuple[socket.socket, HTTPResponse]]:
+        self._check_own_directory()
+        where = self.socket_path
+        connection = _connect(where)
+        http = _OverSocket(connection)
+        try:
+            connection.settimeout(self._patience(deadline))
+            payload = None if body is None else json.dumps(body)
+            http.request(method, path, payload, {"Content-Type": "application/json"})
+            with http.getresponse() as response:
+                if response.status >= 400:
+                    raise _refusal(response)
+                yield connection, response
+        except TimeoutError as silence:
+            raise self._silent(deadline) from silence
+        except (HTTPException, ConnectionError) as broken:
+            raise DaemonNotRunning(
+                f"the daemon at {where} closed the connection ({type(broken).__name__})",
+                hint="Look whether snapd is still running; then run the same command again.",
+            ) from broken
+        except ValueError as garbled:
+            raise ActionFailed(f"what answers at {where} does not speak JSON: {garbled}") from None
+        finally:
+            http.close()
+            connection.close()
+
+    def _check_own_directory(self) -> None:
+        """Refuse a socket directory in /tmp that somebody else made."""
+        if not self._own_directory or not self.socket_path.startswith(f"{self._own_directory}/"):
+            return
+        try:
+            found = os.lstat(self._own_directory)
+        except OSError:
+            return
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != self._uid or found.st_mode & 0o022:
+            raise AccessDenied(
+                f"{self._own_directory} is not a directory of yours alone",
+                hint="Somebody else may have made it: remove it, or set XDG_RUNTIME_DIR.",
+            )
+
+
+class _OverSocket(HTTPConnection):
+    """HTTP over a socket that is connected already."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        super().__init__("localhost")
+        self.sock = connected
+
+
+def _connect(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # A blocking connect waits while the daemon's backlog is full; this bounds the wait.
+        patience = struct.pack("ll", _CONNECT_SECONDS, 0)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
+        connection.connect(path)
+    except OSError as error:
+        connection.close()
+        raise _unconnected(path, error) from error
+    return connection
+
+
+def _unconnected(path: str, error: OSError) -> SnapsyncError:
+    if isinstance(error, PermissionError):
+        return _denied(path)
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return DaemonNotRunning(f"no daemon: there is no socket at {path}")
+    if isinstance(error, ConnectionRefusedError):
+        return DaemonNotRunning(f"no daemon: nobody listens at {path}")
+    if isinstance(error, BlockingIOError):
+        return DaemonNotRunning(f"the daemon at {path} does not accept connections")
+    if error.errno is None:
+        return UsageError(f"not a socket path: {path!r} ({error})")
+    return DaemonNotRunning(f"can't connect to {path}: {error.strerror}")
+
+
+def _denied(path: str) -> AccessDenied:
+    import grp
+
+    group = ""
+    for place in (path, os.path.dirname(path)):
+        try:
+            group = grp.getgrgid(os.stat(place).st_gid).gr_name
+            break
+        except (OSError, KeyError):
+            continue
+    owned = f" (it belongs to the group {group})" if group else ""
+    join = f"Join the group {group} and log in again" if group else "Ask who runs the daemon"
+    return AccessDenied(
+        f"you may not open the daemon's socket {path}{owned}",
+        hint=f"{join}, or pull into a cache of your own with --standalone.",
+    )
+
+
+def _refusal(response: HTTPResponse) -> SnapsyncError:
+    raw = response.read(_ERROR_BODY_MAX_BYTES)
+    try:
+        document = json.loads(raw)
+    except ValueError:
+        document = None
+    if isinstance(document, dict) and "code" in document:
+        return error_from_json(document)
+    return ActionFailed(f"the daemon answered {response.status} {response.reason}")
+
+
+def _segment(job_id: str) -> str:
+    from urllib.parse import quote
+
+    return quote(job_id, safe="")

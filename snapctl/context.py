@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from snapctl.output import Output
+from snapd.model.places import client_sockets, default_places
 
 if TYPE_CHECKING:
     from snapctl.client import Client
@@ -47,4 +49,9 @@ class Context:
         """Make a client of the daemon's control socket; nothing is connected yet."""
         from snapctl.client import Client
 
-        return Client(self.socket)
+        if self.socket:
+            return Client([self.socket])
+        uid = os.getuid()
+        own = default_places(self.environment, uid=uid).socket
+        paths = [str(path) for path in client_sockets(self.environment, uid=uid)]
+        return Client(paths, own_directory=str(own.parent) if uid else "", uid=uid)

@@ -35,7 +35,7 @@ class HelpEnding(click.Command):
 
 
 def _set_on_context(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    if param.name is None or value is None or value is False:
+    if not value or not param.name:
         return value
     context = ctx.ensure_object(Context)
     typed = ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE

@@ -39,7 +39,7 @@ class Output:
         self.events = events
         self.quiet = quiet
         self._color = color
-        self._environment = environment or {}
+        self.environment = environment or {}
 
     def print_json(self, document: Any) -> None:
         """Print the one document that a command answers with under `--json`."""
@@ -86,5 +86,5 @@ class Output:
         """Tell whether to color what goes to `stream`."""
         if self._color != "auto":
             return self._color == "always"
-        plain = self._environment.get("NO_COLOR") or self._environment.get("TERM") == "dumb"
+        plain = self.environment.get("NO_COLOR") or self.environment.get("TERM") == "dumb"
         return not plain and stream.isatty()

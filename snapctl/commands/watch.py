@@ -1,0 +1,48 @@
+"""`snapctl watch`."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+
+import click
+
+from snapctl.context import Context
+from snapctl.frame import id_option, verb
+from snapctl.progress import progress_of
+from snapd.model.errors import JobNotFound, UsageError, error_from_json
+from snapd.model.ids import parse_snapshot_id
+from snapd.model.jobs import JobView
+
+
+@verb("watch", examples=["snapctl watch JOB", "snapctl watch --id ID --events"])
+@click.argument("job", required=False)
+@id_option(required=False)
+def command(context: Context, job: str | None, snapshot_id: str | None) -> None:
+    """Follow a pull until it ends, and exit as it ended; stopping to watch stops nothing.
+
+    With --id it is the pull of that snapshot that runs, or else the one that ended last.
+    """
+    if job is None and snapshot_id is None:
+        raise UsageError("name a JOB, or a snapshot with --id", hint="`snapctl jobs` lists both.")
+    client = context.client()
+    chosen = job or _latest_of(client.jobs(), str(snapshot_id)).job_id
+    view: JobView | None = None
+    with (
+        progress_of(context.output, time.monotonic) as progress,
+        closing(client.watch(chosen)) as views,
+    ):
+        for view in views:
+            progress.update(view)
+    if view is not None and view.error is not None:
+        raise error_from_json(view.error)
+    if view is not None and context.output.as_json and not context.output.events:
+        context.output.print_json(view.to_json())
+
+
+def _latest_of(jobs: list[JobView], snapshot_id: str) -> JobView:
+    wanted = parse_snapshot_id(snapshot_id)
+    mine = [job for job in jobs if job.snapshot_id == wanted]
+    if not mine:
+        raise JobNotFound(f"no pull of {wanted} runs or ended recently")
+    return max(mine, key=lambda job: (not job.ended, job.created_at))

@@ -1,0 +1,164 @@
+"""How a running pull is shown: a live bar on a terminal, a plain line now and then without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from snapctl.output import Output
+from snapd.model.jobs import JobView
+from snapd.model.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+PLAIN_INTERVAL_SECONDS = 5.0
+
+
+class PullProgress(AbstractContextManager["PullProgress"]):
+    """Takes the views of one job as they come and shows nothing by itself."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the terminal as it was."""
+
+    def update(self, view: JobView) -> None:
+        """Show how the job stands now."""
+
+
+class EventStream(PullProgress):
+    """Every view as a line of JSON on stdout, for programs."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def update(self, view: JobView) -> None:
+        """Print the view."""
+        self._output.event(view.to_json())
+
+
+class PlainLines(PullProgress):
+    """One line at the start, at each change of state, every 5 seconds, and at the end."""
+
+    def __init__(self, output: Output, clock: Callable[[], float]) -> None:
+        self._output = output
+        self._clock = clock
+        self._last_state = ""
+        self._next_at = 0.0
+
+    def update(self, view: JobView) -> None:
+        """Print a line if one is due."""
+        now = self._clock()
+        if view.state == self._last_state and now < self._next_at:
+            return
+        is_first_or_due = not self._last_state or now >= self._next_at
+        self._last_state = view.state
+        if is_first_or_due or view.ended:
+            self._next_at = now + PLAIN_INTERVAL_SECONDS
+            self._output.note(f"{_short(view)}: {describe(view)}")
+
+
+class LiveBar(PullProgress):
+    """A bar that is drawn again in place, on stderr."""
+
+    def __init__(self, output: Output) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._bar: RichProgress = Progress(
+            TextColumn("{task.fields[name]}", style="bold"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[text]}"),
+            console=Console(
+                file=output.stderr, no_color=not output.has_color(output.stderr), highlight=False
+            ),
+            refresh_per_second=8,
+        )
+        self._task = self._bar.add_task("", total=None, name="", text="")
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the last state of the bar on the screen and show the cursor again."""
+        self._bar.stop()
+
+    def update(self, view: JobView) -> None:
+        """Draw the view."""
+        self._bar.update(
+            self._task,
+            total=view.bytes_total or (1 if view.state == "done" else None),
+            completed=(view.bytes_cached + view.bytes_fetched)
+            or int(view.state == "done" and not view.bytes_total),
+            name=_short(view),
+            text=describe(view),
+        )
+
+
+def progress_of(output: Output, clock: Callable[[], float]) -> PullProgress:
+    """Choose the form that fits where stderr goes and what the caller asked for."""
+    if output.events:
+        return EventStream(output)
+    if output.quiet:
+        return PullProgress()
+    if output.stderr.isatty() and output.environment.get("TERM") != "dumb":
+        return LiveBar(output)
+    return PlainLines(output, clock)
+
+
+def describe(view: JobView) -> str:
+    """`fetching 3.0 MiB of 12.0 MiB, 34 of 200 objects, 5.6 MiB/s, 1.6s left, from s3://b/p`."""
+    if view.state == "queued":
+        place = f", {view.queue_position} before it" if view.queue_position else ""
+        return f"queued{place}"
+    if view.state == "done":
+        return _describe_done(view)
+    if view.ended:
+        return view.state
+    words = [view.state.replace("_", " ")]
+    if view.bytes_total:
+        words[0] += (
+            f" {format_size(view.bytes_cached + view.bytes_fetched)}"
+            f" of {format_size(view.bytes_total)}"
+        )
+        words.append(
+            f"{view.objects_cached + view.objects_fetched} of {view.objects_total} objects"
+        )
+    if view.bytes_per_second:
+        words.append(f"{format_size(view.bytes_per_second)}/s")
+    if view.eta_seconds is not None:
+        words.append(f"{format_duration(view.eta_seconds)} left")
+    if view.retries:
+        words.append(f"{view.retries} retries")
+    words.append(f"from {view.store}")
+    return ", ".join(words)
+
+
+def _describe_done(view: JobView) -> str:
+    took = f" in {format_duration(seconds)}" if (seconds := seconds_taken(view)) else ""
+    return (
+        f"done{took}: {format_size(view.bytes_fetched)} ({view.objects_fetched} objects) fetched,"
+        f" {format_size(view.bytes_cached)} ({view.objects_cached} objects) were here already"
+    )
+
+
+def seconds_taken(view: JobView) -> float:
+    """Tell how long an ended job took, from its acceptance on; 0 while it runs."""
+    return max(0.0, view.ended_at - view.created_at) if view.ended_at is not None else 0.0
+
+
+def _short(view: JobView) -> str:
+    return f"pull {view.snapshot_id[:12]}"
