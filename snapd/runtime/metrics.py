@@ -1,0 +1,214 @@
+"""What Prometheus is told of a node. `docs/metrics.md` documents each name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.process_collector import ProcessCollector
+
+from snapd.model.jobs import ENDED_STATES
+from snapd.runtime.observer import ObjectSource
+
+REQUEST_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+PULL_BUCKETS_SECONDS = (0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 180.0, 600.0, 1800.0, 7200.0)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeNumbers:
+    """How a node stands at one moment; `GET /v1/status` and `/metrics` show the same numbers."""
+
+    pulls_running: int = 0
+    pulls_running_max: int = 0
+    pulls_queued: int = 0
+    pulls_queued_max: int = 0
+    objects_in_flight: int = 0
+    objects_in_flight_max: int = 0
+    bytes_in_flight: int = 0
+    bytes_in_flight_max: int = 0
+    transfers_waiting: int = 0
+    snapshots: int = 0
+    cache_bytes: int = 0
+    disk_free_bytes: int = 0
+    disk_total_bytes: int = 0
+
+
+class Metrics:
+    """All metrics of one node, in a registry of their own. Implements `Observer`.
+
+    Labels are drawn from closed vocabularies (operations of a store, error codes, job states), so
+    the number of series is bounded; an ID, a path or a URI is never a label.
+    """
+
+    def __init__(self, *, version: str) -> None:
+        # One `_created` series beside each counter and bucket set would double what is scraped.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library does not say
+        self.registry = CollectorRegistry()
+        self._describe_pulls()
+        self._describe_store()
+        self._describe_node()
+        Info("snapd_build", "The running version.", registry=self.registry).info(
+            {"version": version}
+        )
+        ProcessCollector(registry=self.registry)
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Make the known series exist from the start, so that the first event is an increase."""
+        for source in get_args(ObjectSource):
+            self._objects.labels(source)
+            self._bytes.labels(source)
+        for state in ENDED_STATES:
+            self._pull_seconds.labels(state)
+        for outcome in ("accepted", "refused"):
+            self._reloads.labels(outcome)
+
+    def _describe_pulls(self) -> None:
+        registry = self.registry
+        self._pulls = Gauge(
+            "snapd_pulls", "Pulls that have not ended.", ["state"], registry=registry
+        )
+        self._pulls_limit = Gauge(
+            "snapd_pulls_limit",
+            "How many pulls may be in this state.",
+            ["state"],
+            registry=registry,
+        )
+        self._pull_seconds = Histogram(
+            "snapd_pull_duration_seconds",
+            "Time from request to end of a pull.",
+            ["outcome"],
+            buckets=PULL_BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self._objects = Counter(
+            "snapd_objects",
+            "Objects that pulls obtained, by source.",
+            ["source"],
+            registry=registry,
+        )
+        self._bytes = Counter(
+            "snapd_bytes", "Bytes of those objects, by source.", ["source"], registry=registry
+        )
+        self._verification_failures = Counter(
+            "snapd_verification_failures",
+            "Objects whose bytes did not match their digest.",
+            registry=registry,
+        )
+
+    def _describe_store(self) -> None:
+        registry = self.registry
+        self._requests = Counter(
+            "snapd_store_requests",
+            "Requests to stores; `ok` or the error's code.",
+            ["operation", "outcome"],
+            registry=registry,
+        )
+        self._request_seconds = Histogram(
+            "snapd_store_request_duration_seconds",
+            "Time of one store request.",
+            ["operation"],
+            buckets=REQUEST_BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self._transferred = Counter(
+            "snapd_store_transferred_bytes",
+            "Body bytes moved from and to stores, repeated requests included.",
+            ["operation"],
+            registry=registry,
+        )
+        self._retries = Counter(
+            "snapd_store_retries", "Requests asked again, by reason.", ["reason"], registry=registry
+        )
+
+    def _describe_node(self) -> None:
+        def gauge(name: str, meaning: str) -> Gauge:
+            return Gauge(name, meaning, registry=self.registry)
+
+        self._gauges = {
+            "objects_in_flight": gauge("snapd_objects_in_flight", "Objects being fetched now."),
+            "objects_in_flight_max": gauge(
+                "snapd_objects_in_flight_limit", "How many objects may be fetched at once."
+            ),
+            "bytes_in_flight": gauge("snapd_bytes_in_flight", "Bytes being fetched now."),
+            "bytes_in_flight_max": gauge(
+                "snapd_bytes_in_flight_limit", "How many bytes may be fetched at once."
+            ),
+            "transfers_waiting": gauge(
+                "snapd_transfers_waiting", "Transfers that wait for a place in flight."
+            ),
+            "snapshots": gauge("snapd_snapshots", "Complete snapshots in the cache."),
+            "cache_bytes": gauge("snapd_cache_bytes", "Bytes of verified objects in the cache."),
+            "disk_free_bytes": gauge(
+                "snapd_disk_free_bytes", "Free bytes of the cache's file system."
+            ),
+            "disk_total_bytes": gauge(
+                "snapd_disk_total_bytes", "Size of the cache's file system in bytes."
+            ),
+        }
+        self._loop_lag = gauge(
+            "snapd_event_loop_lag_seconds", "Longest delay of the event loop in the last 15 s."
+        )
+        self._ready = gauge("snapd_ready", "1 while new pulls are accepted.")
+        self._reloads = Counter(
+            "snapd_config_reloads", "Configuration reloads.", ["outcome"], registry=self.registry
+        )
+
+    def on_request(self, operation: str, outcome: str, seconds: float, size_bytes: int) -> None:
+        """See `Observer`."""
+        self._requests.labels(operation, outcome).inc()
+        self._request_seconds.labels(operation).observe(seconds)
+        if size_bytes:
+            self._transferred.labels(operation).inc(size_bytes)
+
+    def on_retry(self, operation: str, reason: str) -> None:
+        """See `Observer`."""
+        self._retries.labels(reason).inc()
+
+    def on_objects(self, source: ObjectSource, objects: int, size_bytes: int) -> None:
+        """See `Observer`."""
+        self._objects.labels(source).inc(objects)
+        self._bytes.labels(source).inc(size_bytes)
+
+    def on_verification_failure(self) -> None:
+        """See `Observer`."""
+        self._verification_failures.inc()
+
+    def on_pull_ended(self, state: str, seconds: float) -> None:
+        """See `Observer`."""
+        self._pull_seconds.labels(state).observe(seconds)
+
+    def on_reload(self, *, accepted: bool) -> None:
+        """Take note of a configuration reload and whether the new one is in force."""
+        self._reloads.labels("accepted" if accepted else "refused").inc()
+
+    def set_ready(self, ready: bool) -> None:
+        """Show whether new pulls are accepted."""
+        self._ready.set(ready)
+
+    def set_loop_lag(self, seconds: float) -> None:
+        """Show how late the event loop ran."""
+        self._loop_lag.set(seconds)
+
+    def set_numbers(self, numbers: NodeNumbers) -> None:
+        """Show how the node stands."""
+        self._pulls.labels("running").set(numbers.pulls_running)
+        self._pulls.labels("queued").set(numbers.pulls_queued)
+        self._pulls_limit.labels("running").set(numbers.pulls_running_max)
+        self._pulls_limit.labels("queued").set(numbers.pulls_queued_max)
+        for field, gauge in self._gauges.items():
+            gauge.set(getattr(numbers, field))
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """Render everything in the format that the scraper asks for: the body and its type."""
+        encoder, content_type = choose_encoder(accept)
+        return encoder(self.registry), content_type

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from snapd.runtime.metrics import Metrics, NodeNumbers
+from snapd.runtime.observer import Observer
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """Read back what a scraper would: (name, label values...) -> value."""
+    body, _ = metrics.render()
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+    }
+
+
+def every_kind() -> Metrics:
+    metrics = Metrics(version="1.2.3")
+    observer: Observer = metrics
+    observer.on_request("get_batch", "ok", 0.2, 700)
+    observer.on_request("get_batch", "throttled", 0.1, 0)
+    observer.on_retry("get_batch", "throttled")
+    observer.on_objects("store", 3, 900)
+    observer.on_verification_failure()
+    observer.on_pull_ended("done", 12.0)
+    metrics.on_reload(accepted=True)
+    metrics.set_ready(True)
+    metrics.set_loop_lag(0.25)
+    metrics.set_numbers(NodeNumbers(pulls_running=2, pulls_queued_max=9, cache_bytes=5))
+    return metrics
+
+
+def test_what_happened_is_what_a_scraper_reads() -> None:
+    seen = samples(every_kind())
+    assert seen["snapd_build_info", "1.2.3"] == 1
+    assert seen["snapd_store_requests_total", "get_batch", "ok"] == 1
+    assert seen["snapd_store_requests_total", "get_batch", "throttled"] == 1
+    assert seen["snapd_store_request_duration_seconds_count", "get_batch"] == 2
+    assert seen["snapd_store_transferred_bytes_total", "get_batch"] == 700
+    assert seen["snapd_store_retries_total", "throttled"] == 1
+    assert seen["snapd_objects_total", "store"] == 3
+    assert seen["snapd_bytes_total", "store"] == 900
+    assert seen[("snapd_verification_failures_total",)] == 1
+    assert seen["snapd_pull_duration_seconds_sum", "done"] == 12
+    assert seen["snapd_config_reloads_total", "accepted"] == 1
+    assert seen[("snapd_ready",)] == 1
+    assert seen[("snapd_event_loop_lag_seconds",)] == 0.25
+    assert seen["snapd_pulls", "running"] == 2
+    assert seen["snapd_pulls_limit", "queued"] == 9
+    assert seen[("snapd_cache_bytes",)] == 5
+
+
+def test_known_series_exist_before_anything_happens() -> None:
+    seen = samples(Metrics(version="1"))
+    assert seen["snapd_objects_total", "shared"] == 0
+    assert seen["snapd_pull_duration_seconds_count", "failed"] == 0
+    assert seen["snapd_config_reloads_total", "refused"] == 0
+
+
+def test_two_nodes_in_one_process_do_not_mix() -> None:
+    one, other = Metrics(version="1"), Metrics(version="1")
+    one.on_verification_failure()
+    assert samples(other)[("snapd_verification_failures_total",)] == 0
+
+
+def test_a_scraper_may_ask_for_openmetrics() -> None:
+    body, content_type = Metrics(version="1").render("application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    assert body.endswith(b"# EOF\n")
+
+
+def exported() -> dict[str, str]:
+    """Name -> type, as the exposition's TYPE lines say, without the process's own."""
+    body, _ = every_kind().render()
+    lines = re.findall(r"^# TYPE (\S+) (\S+)$", body.decode(), re.MULTILINE)
+    return {name: kind for name, kind in lines if not name.startswith("process_")}
+
+
+def test_every_metric_is_documented_and_every_documented_one_exists() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", DOCUMENT.read_text(), re.MULTILINE)
+    assert dict(rows) == exported()
+    assert len(rows) == len(dict(rows))
+
+
+def test_names_follow_the_conventions() -> None:
+    for name, kind in exported().items():
+        assert re.fullmatch(r"snapd_[a-z_]+", name)
+        assert name.endswith("_total") == (kind == "counter")
+        assert not re.search(r"_(ms|millis|kb|mb|mib)(_|$)", name)
