@@ -28,7 +28,7 @@ Rules for every implementation, checked by `tests/contract`:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
@@ -213,6 +213,9 @@ class RemoteStore(Protocol):
         """Remove a key; removing an absent one is no error."""
         ...
 
-    def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        """Walk all keys that start with `prefix`, in byte order, page by page."""
+    def list(self, prefix: str) -> AsyncGenerator[ObjectInfo, None]:
+        """Walk all keys that start with `prefix`, in byte order, page by page.
+
+        Whoever may leave the walk early closes it (`contextlib.aclosing`).
+        """
         ...

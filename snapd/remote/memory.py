@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Awaitable,
     Callable,
     Container,
@@ -210,7 +210,7 @@ class MemoryStore:
         self._check_exists()
         self.objects.pop(key, None)
 
-    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str) -> AsyncGenerator[ObjectInfo, None]:
         """Walk all keys that start with `prefix`, in byte order."""
         await self._suffer("list", prefix)
         self._check_exists()
