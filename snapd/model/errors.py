@@ -359,6 +359,23 @@ class ConditionFailed(SnapsyncError):
     default_hint = "Somebody else wrote at the same time: read again and decide anew."
 
 
+class QueueFull(SnapsyncError):
+    """The daemon has as many pulls waiting as it is willing to remember."""
+
+    code = "queue_full"
+    retryable = True
+    default_hint = "Try again later, or raise `[daemon] pulls_queued_max`."
+
+
+class DaemonStopping(SnapsyncError):
+    """The daemon is draining before it stops and takes no new pulls."""
+
+    code = "daemon_stopping"
+    exit_code = ExitCode.DAEMON_NOT_RUNNING
+    retryable = True
+    default_hint = "Try again when the daemon has been started again."
+
+
 class JobNotFound(SnapsyncError):
     """No job of that ID is known to the daemon."""
 

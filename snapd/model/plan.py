@@ -1,8 +1,10 @@
-"""What a pull needs of a manifest."""
+"""What a pull has to do, decided before the first object is fetched."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from snapd.model.ids import Digest
@@ -10,7 +12,7 @@ from snapd.model.manifest import Manifest
 
 
 class ObjectRef(NamedTuple):
-    """One object as a manifest refers to it; `path` is one of its paths, for messages."""
+    """One object as a snapshot wants it; `path` is one of the paths that hold it, for messages."""
 
     digest: Digest
     mode: int
@@ -19,7 +21,120 @@ class ObjectRef(NamedTuple):
 
 
 def refs(manifest: Manifest, indexes: Iterable[int]) -> Iterator[ObjectRef]:
-    """Make a reference of each line that `indexes` names, as `distinct_objects` tells them."""
+    """Name the objects of the entries at `indexes`, one at a time."""
     for index in indexes:
-        _, mode, checksum, size_bytes, path = manifest[index]
-        yield ObjectRef(checksum, mode, size_bytes, path)
+        entry = manifest[index]
+        yield ObjectRef(entry.checksum, entry.mode, entry.size_bytes, entry.path)
+
+
+@dataclass(frozen=True, slots=True)
+class PullPlan:
+    """Which objects to fetch, and which only need another mode; entry indexes, 4 bytes each.
+
+    Objects are counted by digest, whatever modes they are wanted under. `bytes_to_fetch` goes by
+    the manifest's size column, which is a hint only.
+    """
+
+    manifest: Manifest | None
+    small: array[int]
+    large: array[int]
+    derive: array[int]
+    objects_total: int
+    objects_cached: int
+    bytes_total: int
+    bytes_cached: int
+
+    @classmethod
+    def complete(cls, *, objects: int, size_bytes: int) -> PullPlan:
+        """Make the plan of a snapshot that is complete already: nothing to do."""
+        nothing = array("I")
+        return cls(None, nothing, nothing, nothing, objects, objects, size_bytes, size_bytes)
+
+    @property
+    def bytes_to_fetch(self) -> int:
+        """How many bytes have to come from elsewhere."""
+        return self.bytes_total - self.bytes_cached
+
+    def small_batches(self, objects_max: int, bytes_max: int) -> Iterator[list[ObjectRef]]:
+        """Group the small objects into batches of so many objects and so many bytes at most."""
+        batch: list[ObjectRef] = []
+        size_bytes = 0
+        for ref in self._refs(self.small):
+            if batch and (len(batch) >= objects_max or size_bytes + ref.size_bytes > bytes_max):
+                yield batch
+                batch, size_bytes = [], 0
+            batch.append(ref)
+            size_bytes += ref.size_bytes
+        if batch:
+            yield batch
+
+    def large_objects(self) -> Iterator[ObjectRef]:
+        """Name the objects that are worth parallel ranges."""
+        return self._refs(self.large)
+
+    def derived(self) -> Iterator[ObjectRef]:
+        """Name the objects that will lie in the cache under another mode than the wanted one."""
+        return self._refs(self.derive)
+
+    def _refs(self, indexes: array[int]) -> Iterator[ObjectRef]:
+        return iter(()) if self.manifest is None else refs(self.manifest, indexes)
+
+
+def plan_pull(
+    manifest: Manifest,
+    wanted: Sequence[int],
+    present: Sequence[bool],
+    elsewhere: Container[Digest],
+    *,
+    large_object_bytes: int,
+) -> PullPlan:
+    """Decide what to fetch.
+
+    `wanted` are the entry indexes of the distinct (digest, mode) pairs; `present` tells of each
+    whether the cache has it; `elsewhere` holds the digests that it has under another mode. Each
+    digest is fetched once; its other modes are derived from that copy.
+    """
+    small, large, derive = array("I"), array("I"), array("I")
+    seen: set[bytes] = set()
+    counts = _Counts()
+    for index, there in zip(wanted, present, strict=True):
+        entry = manifest[index]
+        raw = bytes.fromhex(entry.checksum)
+        first = raw not in seen
+        seen.add(raw)
+        cached = there or entry.checksum in elsewhere
+        if first:
+            counts.add(entry.size_bytes, cached=cached)
+        if there:
+            continue
+        if not first or cached:
+            derive.append(index)
+        elif entry.size_bytes >= large_object_bytes:
+            large.append(index)
+        else:
+            small.append(index)
+    return PullPlan(
+        manifest=manifest,
+        small=small,
+        large=large,
+        derive=derive,
+        objects_total=counts.objects,
+        objects_cached=counts.objects_cached,
+        bytes_total=counts.size_bytes,
+        bytes_cached=counts.bytes_cached,
+    )
+
+
+@dataclass(slots=True)
+class _Counts:
+    objects: int = 0
+    objects_cached: int = 0
+    size_bytes: int = 0
+    bytes_cached: int = 0
+
+    def add(self, size_bytes: int, *, cached: bool) -> None:
+        self.objects += 1
+        self.size_bytes += size_bytes
+        if cached:
+            self.objects_cached += 1
+            self.bytes_cached += size_bytes

@@ -1,0 +1,229 @@
+"""Bring missing objects from a store into the cache: one flight an object, bounded, verified."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import anyio
+from anyio import to_thread
+
+from snapd.disk.blobs import Blobs, BlobWriter, LargeBlobWriter
+from snapd.model.errors import DigestMismatch, KeyMissing, ObjectMissing, SnapsyncError
+from snapd.model.ids import Digest
+from snapd.model.layout import object_key
+from snapd.model.plan import ObjectRef
+from snapd.model.settings import TransferSettings
+from snapd.remote.base import ByteRange, Get, GetOutcome, RemoteStore
+from snapd.runtime.flight import Flight
+from snapd.runtime.limits import Budget, Reservation, Urgency
+from snapd.runtime.observer import Observer
+
+VERIFICATION_TRIES = 2
+"""Wrong bytes are fetched this often before the store's copy counts as damaged."""
+
+LARGE_OBJECTS_IN_FLIGHT = 4
+"""Large objects fetched at the same time on a node."""
+
+RANGES_PER_OBJECT = 8
+"""Parallel ranges of one large object; more would not make one object faster on a busy node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """What every fetch needs: where bytes go, what may be in flight, who watches."""
+
+    blobs: Blobs
+    budget: Budget
+    settings: TransferSettings
+    observer: Observer
+
+    async def fetch_small(
+        self, store: RemoteStore, refs: Sequence[ObjectRef], flight: Flight[Digest]
+    ) -> None:
+        """Fetch a batch of small objects; failures go to the flight, by digest.
+
+        Whatever happens, no temporary file stays. Wrong bytes are in the quarantine, and are asked
+        for once more before they count.
+        """
+        left = list(refs)
+        for attempt in range(VERIFICATION_TRIES):
+            failed = await self._fetch_batch(store, left)
+            wrong = [ref for ref, error in failed if isinstance(error, DigestMismatch)]
+            for _ in wrong:
+                self.observer.on_verification_failure()
+            last = attempt == VERIFICATION_TRIES - 1
+            for ref, error in failed:
+                if last or not isinstance(error, DigestMismatch):
+                    flight.failures[ref.digest] = as_object_error(error, ref, store)
+            left = wrong
+            if not left:
+                return
+
+    async def _fetch_batch(
+        self, store: RemoteStore, refs: Sequence[ObjectRef]
+    ) -> list[tuple[ObjectRef, SnapsyncError]]:
+        writers = [self.blobs.writer(ref) for ref in refs]
+        gets = [
+            Get(object_key(ref.digest), writer, None, ref.size_bytes)
+            for ref, writer in zip(refs, writers, strict=True)
+        ]
+        outcomes: list[GetOutcome] = []
+        try:
+            outcomes = await store.get_batch(gets)
+        finally:
+            unfinished = [
+                writer
+                for index, writer in enumerate(writers)
+                if not outcomes or isinstance(outcomes[index], SnapsyncError)
+            ]
+            await _discard(unfinished)
+        return [
+            (ref, outcome)
+            for ref, outcome in zip(refs, outcomes, strict=True)
+            if isinstance(outcome, SnapsyncError)
+        ]
+
+    async def fetch_large(
+        self,
+        store: RemoteStore,
+        ref: ObjectRef,
+        urgency: Urgency,
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        """Fetch one large object by parallel ranges.
+
+        `on_bytes` is told how many more bytes have arrived (a negative number takes back what a
+        failed try had counted). Raises `ObjectMissing`, `DigestMismatch` or the store's error; the
+        object is then not in the cache, and no temporary file stays.
+        """
+        size_bytes = await self._size_of(store, ref)
+        for tries_left in reversed(range(VERIFICATION_TRIES)):
+            try:
+                await self._fetch_large_once(store, ref, size_bytes, urgency, on_bytes)
+            except DigestMismatch:
+                self.observer.on_verification_failure()
+                on_bytes(-size_bytes)
+                if not tries_left:
+                    raise
+            else:
+                return
+
+    async def _fetch_large_once(
+        self,
+        store: RemoteStore,
+        ref: ObjectRef,
+        size_bytes: int,
+        urgency: Urgency,
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        writer = self.blobs.large_writer(ref, size_bytes)
+        try:
+            await self._fetch_ranges(store, ref, writer, size_bytes, urgency, on_bytes)
+            await to_thread.run_sync(writer.finish)
+        finally:
+            await _discard([writer])
+
+    async def _size_of(self, store: RemoteStore, ref: ObjectRef) -> int:
+        """Ask the store: the manifest's size column may be the length of a link's text."""
+        (outcome,) = await store.head_batch([object_key(ref.digest)])
+        if outcome is None:
+            raise as_object_error(KeyMissing("absent"), ref, store)
+        if isinstance(outcome, SnapsyncError):
+            raise outcome
+        return outcome.size_bytes
+
+    async def _fetch_ranges(
+        self,
+        store: RemoteStore,
+        ref: ObjectRef,
+        writer: LargeBlobWriter,
+        size_bytes: int,
+        urgency: Urgency,
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        """Fetch all ranges, a few lanes side by side.
+
+        A range keeps its place in the budget until it and all before it have been hashed, because
+        its buffer lives that long; so the bytes in memory never exceed the budget. Lanes take
+        ranges and places in the same order, so the first unhashed range always has its place.
+        """
+        held = _HeldInOrder()
+        parts = enumerate(_ranges(size_bytes, self.settings.range_bytes))
+        failures: list[SnapsyncError] = []
+
+        async def run_lane() -> None:
+            for index, part in parts:
+                held.add(index, await self.budget.acquire(size_bytes=part.length, urgency=urgency))
+                sink = writer.part(part.offset, part.length)
+                get = Get(object_key(ref.digest), sink, part, part.length)
+                (outcome,) = await store.get_batch([get])
+                if isinstance(outcome, SnapsyncError):
+                    failures.append(as_object_error(outcome, ref, store))
+                    lanes.cancel_scope.cancel()
+                    return
+                on_bytes(part.length)
+                held.settle(index)
+
+        try:
+            async with anyio.create_task_group() as lanes:
+                for _ in range(RANGES_PER_OBJECT):
+                    lanes.start_soon(run_lane)
+        finally:
+            held.release_all()
+        if failures:
+            raise failures[0]
+
+
+class _HeldInOrder:
+    """Reservations of consecutive ranges, given back in the order of the ranges."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, Reservation] = {}
+        self._settled: set[int] = set()
+        self._next = 0
+
+    def add(self, index: int, reservation: Reservation) -> None:
+        self._held[index] = reservation
+
+    def settle(self, index: int) -> None:
+        self._settled.add(index)
+        while self._next in self._settled:
+            self._settled.remove(self._next)
+            self._held.pop(self._next).release()
+            self._next += 1
+
+    def release_all(self) -> None:
+        for reservation in self._held.values():
+            reservation.release()
+        self._held.clear()
+
+
+def _ranges(size_bytes: int, step_bytes: int) -> Iterable[ByteRange]:
+    for offset in range(0, size_bytes, step_bytes):
+        yield ByteRange(offset, min(step_bytes, size_bytes - offset))
+
+
+def as_object_error(error: SnapsyncError, ref: ObjectRef, store: RemoteStore) -> SnapsyncError:
+    """Say an absent key in the words of a snapshot: which object, of which path."""
+    if not isinstance(error, KeyMissing):
+        return error
+    return ObjectMissing(
+        f"{store.uri} lacks object {ref.digest} of {ref.path}",
+        object=ref.digest,
+        path=ref.path,
+        store=str(store.uri),
+    )
+
+
+async def _discard(writers: Sequence[BlobWriter | LargeBlobWriter]) -> None:
+    """Give up writers for good, also while being cancelled."""
+    if not writers:
+        return
+
+    def discard_all() -> None:
+        for writer in writers:
+            writer.discard()
+
+    with anyio.CancelScope(shield=True):
+        await to_thread.run_sync(discard_all)

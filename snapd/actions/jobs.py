@@ -1,0 +1,169 @@
+"""One pull as its callers see it: shared, watched, waited for."""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import TypeAlias
+
+import anyio
+
+from snapd.actions.gather import Gathering
+from snapd.model.errors import JobCancelled, SnapsyncError
+from snapd.model.ids import SnapshotId
+from snapd.model.jobs import JobState, JobView, Priority, PullRequest
+from snapd.model.plan import PullPlan
+from snapd.runtime.flight import Flight
+
+PullKey: TypeAlias = tuple[SnapshotId, str]
+
+RATE_WINDOW_SECONDS = 5.0
+URGENCIES: dict[Priority, int] = {"blocking": 0, "prefetch": 1}
+
+
+class Job:
+    """One pull, shared by everybody who asked for the same ID from the same store."""
+
+    def __init__(
+        self,
+        request: PullRequest,
+        *,
+        now: Callable[[], float],
+        position: Callable[[Job], int],
+        on_end: Callable[[Job], None],
+    ) -> None:
+        self.job_id = secrets.token_hex(6)
+        self.request = request
+        self.flight: Flight[PullKey] = Flight(
+            [(request.snapshot_id, request.store)], on_end=lambda _flight: self._end(on_end)
+        )
+        self.crowded = False
+        self._position = position
+        self._now = now
+        self._state: JobState = "queued"
+        self._priority: Priority = request.priority
+        self._created_at = now()
+        self._started_at: float | None = None
+        self._ended_at: float | None = None
+        self._plan: PullPlan | None = None
+        self._gathering: Gathering | None = None
+        self._tree = ""
+        self._rate = _Rate()
+
+    def urgency(self) -> int:
+        """Tell how urgent the job is; it becomes more so when a blocking caller attaches."""
+        return URGENCIES[self._priority]
+
+    def hurry(self, priority: Priority) -> None:
+        """Take note of another caller's priority."""
+        if URGENCIES[priority] < URGENCIES[self._priority]:
+            self._priority = priority
+
+    @property
+    def error(self) -> SnapsyncError | None:
+        """What ended the job, if it did not end well."""
+        return next(iter(self.flight.failures.values()), None)
+
+    def view(self) -> JobView:
+        """Show the job as it stands now."""
+        plan, gathering = self._plan, self._gathering
+        bytes_fetched = gathering.bytes_done if gathering else 0
+        rate = self._rate.per_second(bytes_fetched)
+        error = self.error
+        view = JobView(
+            job_id=self.job_id,
+            snapshot_id=self.request.snapshot_id,
+            store=self.request.store,
+            state=self._state,
+            priority=self._priority,
+            queue_position=self._position(self) if self._state == "queued" else 0,
+            waiters=self.flight.waiters,
+            bytes_fetched=bytes_fetched,
+            objects_fetched=gathering.objects_done if gathering else 0,
+            bytes_per_second=rate,
+            created_at=self._created_at,
+            started_at=self._started_at,
+            ended_at=self._ended_at,
+            tree=self._tree,
+            error=error.to_json() if error else None,
+        )
+        if plan is None:
+            return view
+        left = plan.bytes_to_fetch - bytes_fetched
+        return view.with_changes(
+            objects_total=plan.objects_total,
+            objects_cached=plan.objects_cached,
+            bytes_total=plan.bytes_total,
+            bytes_cached=plan.bytes_cached,
+            eta_seconds=left / rate if rate and self._state == "fetching" else None,
+        )
+
+    @asynccontextmanager
+    async def attached(self) -> AsyncIterator[Job]:
+        """Wait for the job as long as the block lasts; it ends with its last waiter."""
+        ticket = self.flight.join()
+        try:
+            yield self
+        finally:
+            ticket.leave()
+
+    async def wait(self) -> JobView:
+        """Return the final view; raises the error that ended the job."""
+        await self.flight.ended.wait()
+        if (error := self.error) is not None:
+            raise error
+        return self.view()
+
+    async def changes(self, interval_seconds: float) -> AsyncIterator[JobView]:
+        """Show the job at once, at most every `interval_seconds`, and when it has ended.
+
+        A slow reader misses views in between, never the last one; nothing is buffered for it.
+        """
+        while not self.flight.ended.is_set():
+            yield self.view()
+            with anyio.move_on_after(interval_seconds):
+                await self.flight.ended.wait()
+        yield self.view()
+
+    def enter(self, state: JobState) -> None:
+        """Take note of the step that begins."""
+        self._state = state
+        if self._started_at is None and state != "queued":
+            self._started_at = self._now()
+
+    def planned(self, plan: PullPlan, gathering: Gathering | None) -> None:
+        """Take note of what is to be done and of who does it."""
+        self._plan = plan
+        self._gathering = gathering
+
+    def finished(self, tree: str) -> None:
+        """Take note of the tree that is there now."""
+        self._tree = tree
+
+    def _end(self, on_end: Callable[[Job], None]) -> None:
+        self._ended_at = self._now()
+        error = self.error
+        if error is None:
+            self._state = "done"
+        else:
+            self._state = "cancelled" if isinstance(error, JobCancelled) else "failed"
+        on_end(self)
+
+
+class _Rate:
+    """Bytes a second over the last seconds, from what a growing count was at a few moments."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque([(monotonic(), 0)], maxlen=16)
+
+    def per_second(self, count: int) -> float:
+        moment = monotonic()
+        if moment - self._samples[-1][0] >= RATE_WINDOW_SECONDS / 16:
+            self._samples.append((moment, count))
+        while len(self._samples) > 1 and moment - self._samples[0][0] > RATE_WINDOW_SECONDS:
+            self._samples.popleft()
+        since, earlier = self._samples[0]
+        return max(0.0, (count - earlier) / (moment - since)) if moment > since else 0.0

@@ -1,0 +1,220 @@
+"""All pulls of a node: one job an ID and store, so many at a time, the urgent first."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio import to_thread
+
+from snapd.actions.fetch import LARGE_OBJECTS_IN_FLIGHT, Fetcher
+from snapd.actions.jobs import Job, PullKey
+from snapd.actions.pull import Workshop, bring
+from snapd.disk.cache import Cache
+from snapd.model.errors import DaemonStopping, JobNotFound, QueueFull
+from snapd.model.ids import SnapshotId
+from snapd.model.jobs import JobView, PullRequest
+from snapd.model.plan import PullPlan
+from snapd.model.settings import Settings
+from snapd.model.units import format_size
+from snapd.remote.stores import Stores
+from snapd.runtime.flight import Flights, Ticket
+from snapd.runtime.limits import Budget
+from snapd.runtime.log import job_context
+from snapd.runtime.observer import Observer
+
+logger = logging.getLogger(__name__)
+
+LOCK_POLL_SECONDS = 0.2
+
+
+class Pulls:
+    """All pulls of a node: running, queued and the recent ones that ended."""
+
+    def __init__(self, settings: Settings, workshop: Workshop, flights: Flights[PullKey]) -> None:
+        self._workshop = workshop
+        self._flights = flights
+        self._running: dict[PullKey, Job] = {}
+        self._ended: deque[Job] = deque(maxlen=settings.daemon.jobs_remembered)
+        self._places = Budget(objects=settings.daemon.pulls_running_max)
+        self._queued_max = settings.daemon.pulls_queued_max
+        self._held: set[Ticket[PullKey]] = set()
+        self._stopping = False
+
+    async def start(self, request: PullRequest, *, detached: bool = False) -> Job:
+        """Attach to the running pull of the same ID and store, or begin one.
+
+        The caller then enters `Job.attached()`. With `detached` the node itself waits for it, so
+        that it goes on when every caller has left. Raises `StoreNotAllowed`, `QueueFull`,
+        `DaemonStopping`.
+        """
+        uri = self._workshop.stores.check(request.store)
+        if self._stopping:
+            raise DaemonStopping("the daemon is stopping and takes no new pulls")
+        key = (request.snapshot_id, str(uri))
+        job = self._running.get(key)
+        while job is not None and job.flight.cancelled:
+            await job.flight.ended.wait()
+            job = self._running.get(key)
+        if job is None:
+            job = self._begin(PullRequest(request.snapshot_id, str(uri), request.priority))
+        job.hurry(request.priority)
+        if detached:
+            self._held.add(job.flight.join())
+        return job
+
+    def _begin(self, request: PullRequest) -> Job:
+        if self._places.waiting >= self._queued_max:
+            raise QueueFull(f"{self._places.waiting} pulls are waiting already")
+        job = Job(request, now=self._workshop.now, position=self._position, on_end=self._job_ended)
+        if self._running:
+            for other in (job, *self._running.values()):
+                other.crowded = True
+        self._running[(request.snapshot_id, request.store)] = job
+        self._flights.launch(job.flight, lambda: self._run(job))
+        return job
+
+    def get(self, job_id: str) -> Job:
+        """Find a job that runs, waits or ended lately; raises `JobNotFound`."""
+        for job in (*self._running.values(), *self._ended):
+            if job.job_id == job_id:
+                return job
+        raise JobNotFound(f"no job {job_id!r}")
+
+    def jobs(self) -> list[JobView]:
+        """List the running and the waiting jobs, then the ended ones, newest first."""
+        return [job.view() for job in (*self._running.values(), *reversed(self._ended))]
+
+    @property
+    def running_count(self) -> int:
+        """How many jobs have a place now."""
+        return self._places.objects_in_flight
+
+    @property
+    def queued_count(self) -> int:
+        """How many jobs wait for a place."""
+        return self._places.waiting
+
+    def _position(self, job: Job) -> int:
+        """Tell the job's place in the queue, from 1; 0 if it does not wait."""
+        return self._places.position(job.urgency)
+
+    def resize(self, *, running_max: int, queued_max: int) -> None:
+        """Change how many pulls may run and wait."""
+        self._places.resize(objects=running_max)
+        self._queued_max = queued_max
+
+    def cancel(self, job_id: str) -> Job:
+        """End a job for everybody who waits for it; a job that has ended stays as it is."""
+        job = self.get(job_id)
+        job.flight.cancel()
+        return job
+
+    def _job_ended(self, job: Job) -> None:
+        del self._running[(job.request.snapshot_id, job.request.store)]
+        self._ended.append(job)
+        view = job.view()
+        seconds = (view.ended_at or 0.0) - view.created_at
+        self._workshop.observer.on_pull_ended(view.state, seconds)
+        with job_context(job.job_id):
+            _log_end(view, seconds)
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Take no new pulls, let the running ones end within the time, then cancel the rest."""
+        self._stopping = True
+        with anyio.move_on_after(grace_seconds):
+            for job in list(self._running.values()):
+                await job.flight.ended.wait()
+        for job in list(self._running.values()):
+            job.flight.cancel()
+        for job in list(self._running.values()):
+            await job.flight.ended.wait()
+
+    async def _run(self, job: Job) -> None:
+        with job_context(job.job_id):
+            snapshot_id = job.request.snapshot_id
+            if await self._already_complete(job):
+                return
+            async with self._places.hold(urgency=job.urgency), self._alone(snapshot_id):
+                if await self._already_complete(job):
+                    return
+                async with self._workshop.stores.use(job.request.store) as store:
+                    await bring(job, store, self._workshop)
+
+    async def _already_complete(self, job: Job) -> bool:
+        """Answer from the cache alone: a complete snapshot needs no store."""
+        cache = self._workshop.cache
+        found = await to_thread.run_sync(cache.complete, job.request.snapshot_id)
+        if found is None:
+            return False
+        await to_thread.run_sync(cache.index.touch, job.request.snapshot_id, self._workshop.now())
+        job.planned(PullPlan.complete(objects=found.objects, size_bytes=found.size_bytes), None)
+        job.finished(found.tree)
+        self._workshop.observer.on_objects("cache", found.objects, found.size_bytes)
+        return True
+
+    @asynccontextmanager
+    async def _alone(self, snapshot_id: SnapshotId) -> AsyncIterator[None]:
+        """Keep other processes on this cache from pulling the same snapshot meanwhile."""
+        lock = self._workshop.cache.snapshot_lock(snapshot_id)
+        while not await to_thread.run_sync(lock.try_acquire):  # noqa: ASYNC110 - flock has no event
+            await anyio.sleep(LOCK_POLL_SECONDS)
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _log_end(view: JobView, seconds: float) -> None:
+    if view.error is not None:
+        logger.warning(
+            "pull of %s from %s %s after %.1f s: %s",
+            view.snapshot_id,
+            view.store,
+            view.state,
+            seconds,
+            view.error["message"],
+        )
+        return
+    logger.info(
+        "pull of %s from %s done in %.1f s: %d objects (%s) fetched, %d (%s) cached",
+        view.snapshot_id,
+        view.store,
+        seconds,
+        view.objects_fetched,
+        format_size(view.bytes_fetched),
+        view.objects_cached,
+        format_size(view.bytes_cached),
+    )
+
+
+@asynccontextmanager
+async def open_pulls(
+    settings: Settings,
+    cache: Cache,
+    stores: Stores,
+    observer: Observer,
+    now: Callable[[], float],
+) -> AsyncIterator[Pulls]:
+    """Keep pulls for the length of the block; leaving it cancels those that still run."""
+    transfer = settings.transfer
+    budget = Budget(objects=transfer.objects_in_flight, size_bytes=transfer.bytes_in_flight)
+    fetcher = Fetcher(cache.blobs, budget, transfer, observer)
+    async with anyio.create_task_group() as task_group:
+        workshop = Workshop(
+            cache=cache,
+            stores=stores,
+            fetcher=fetcher,
+            blob_flights=Flights(task_group),
+            large_lanes=Budget(objects=LARGE_OBJECTS_IN_FLIGHT),
+            observer=observer,
+            now=now,
+        )
+        pulls = Pulls(settings, workshop, Flights(task_group))
+        try:
+            yield pulls
+        finally:
+            task_group.cancel_scope.cancel()

@@ -1,0 +1,91 @@
+"""The composition root: cache, stores and pulls of one node, built from settings.
+
+The daemon opens a node and serves it; `snapctl --standalone` opens the same in its own process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from snapd.actions.pulls import Pulls, open_pulls
+from snapd.disk.cache import Cache, open_cache
+from snapd.model.jobs import SnapshotView
+from snapd.model.settings import Settings
+from snapd.model.uris import StoreUri
+from snapd.remote.base import RemoteStore
+from snapd.remote.opening import open_store, settings_for
+from snapd.remote.stores import Stores, open_stores
+from snapd.runtime.observer import Observer
+
+
+@dataclass(slots=True)
+class Node:
+    """What a node is made of; open as long as the block that `open_node` began."""
+
+    settings: Settings
+    cache: Cache
+    stores: Stores
+    pulls: Pulls
+
+    async def snapshots(self) -> list[SnapshotView]:
+        """List the complete snapshots of the cache, the last used first."""
+        return await to_thread.run_sync(self.cache.index.snapshots)
+
+    def apply(self, settings: Settings) -> None:
+        """Take over what can change while running: allowed stores, admission."""
+        self.settings = settings
+        self.stores.allow(settings.daemon.stores)
+        self.pulls.resize(
+            running_max=settings.daemon.pulls_running_max,
+            queued_max=settings.daemon.pulls_queued_max,
+        )
+
+
+@asynccontextmanager
+async def open_node(
+    settings: Settings,
+    *,
+    cache_directory: Path,
+    observer: Observer,
+    now: Callable[[], float],
+) -> AsyncIterator[Node]:
+    """Open a node on a state directory and close it again, pulls first, the cache last.
+
+    Raises `CacheUnusable` if the state directory can't be used.
+    """
+
+    def opener(uri: StoreUri) -> AbstractAsyncContextManager[RemoteStore]:
+        chosen = settings_for(uri, settings.stores)
+        return open_store(uri, chosen, settings.transfer, observer)
+
+    async with (
+        _open_cache(settings, cache_directory, now) as cache,
+        open_stores(opener, settings.daemon.stores) as stores,
+        open_pulls(settings, cache, stores, observer, now) as pulls,
+    ):
+        yield Node(settings, cache, stores, pulls)
+
+
+@asynccontextmanager
+async def _open_cache(
+    settings: Settings, directory: Path, now: Callable[[], float]
+) -> AsyncIterator[Cache]:
+    """Open the cache and close it in worker threads; both look at the disk."""
+    opened = open_cache(
+        directory,
+        fsync=settings.cache.fsync,
+        now=now,
+        quarantine_max_bytes=settings.cache.quarantine_max_bytes,
+    )
+    cache = await to_thread.run_sync(opened.__enter__)
+    try:
+        yield cache
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(opened.__exit__, None, None, None)

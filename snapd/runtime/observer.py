@@ -1,0 +1,51 @@
+"""What the engine tells whoever watches it; the metrics implement it, tests use the silent one."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+ObjectSource = Literal["store", "cache", "shared"]
+"""Fetched from the store; already in the cache; brought by another job's flight."""
+
+
+class Observer(Protocol):
+    """Receives counts at the steps of a pull; every method returns at once and never raises."""
+
+    def on_request(self, operation: str, outcome: str, seconds: float, size_bytes: int) -> None:
+        """Take note of one store request; `outcome` is `ok` or an error's code."""
+        ...
+
+    def on_retry(self, operation: str, reason: str) -> None:
+        """Take note that a request is asked again; `reason` is an error's code."""
+        ...
+
+    def on_objects(self, source: ObjectSource, objects: int, size_bytes: int) -> None:
+        """Take note of objects that a pull now has, and where they came from."""
+        ...
+
+    def on_verification_failure(self) -> None:
+        """Take note that an object's bytes did not match its digest."""
+        ...
+
+    def on_pull_ended(self, state: str, seconds: float) -> None:
+        """Take note of a pull that is done, failed or cancelled."""
+        ...
+
+
+class SilentObserver:
+    """Watches nothing."""
+
+    def on_request(self, operation: str, outcome: str, seconds: float, size_bytes: int) -> None:
+        """See `Observer`."""
+
+    def on_retry(self, operation: str, reason: str) -> None:
+        """See `Observer`."""
+
+    def on_objects(self, source: ObjectSource, objects: int, size_bytes: int) -> None:
+        """See `Observer`."""
+
+    def on_verification_failure(self) -> None:
+        """See `Observer`."""
+
+    def on_pull_ended(self, state: str, seconds: float) -> None:
+        """See `Observer`."""
