@@ -10,7 +10,7 @@ import ctypes
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _FICLONE = 0x40049409
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
-_COPY_PIECE_BYTES = 1 << 30
+_COPY_PIECE_BYTES = 1 << 26
 _READ_PIECE_BYTES = 1 << 20
 
 FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -53,7 +53,7 @@ def translate(error: OSError, doing: str, where: str | os.PathLike[str]) -> Snap
     details = {"directory": place, "errno": errno.errorcode.get(error.errno or 0, "")}
     if error.errno in FULL_ERRNOS:
         return NoSpace(message, **details)
-    if error.errno in (errno.EACCES, errno.EPERM):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         hint = "Check the owner and the permissions of the named directory."
         return AccessDenied(message, hint=hint, **details)
     return ActionFailed(message, **details)
@@ -201,15 +201,21 @@ def reflink(src_fd: int, dst_fd: int) -> bool:
     return True
 
 
-def copy(src_fd: int, dst_fd: int) -> int:
+def _ignore_bytes(_count: int) -> None:
+    """Take no note of progress."""
+
+
+def copy(src_fd: int, dst_fd: int, on_bytes: Callable[[int], None] = _ignore_bytes) -> int:
     """Copy from the source's start to an empty destination, inside the kernel where possible.
 
-    Returns how many bytes were copied. Both positions move.
+    Returns how many bytes were copied. Both positions move. `on_bytes` is told of every piece and
+    may raise to stop.
     """
     copied = 0
     try:
         while moved := os.copy_file_range(src_fd, dst_fd, _COPY_PIECE_BYTES, copied, copied):
             copied += moved
+            on_bytes(moved)
     except OSError as exc:
         if exc.errno not in _NO_REFLINK:
             raise
@@ -218,6 +224,7 @@ def copy(src_fd: int, dst_fd: int) -> int:
     while piece := os.read(src_fd, _READ_PIECE_BYTES):
         write_all(dst_fd, piece)
         copied += len(piece)
+        on_bytes(len(piece))
     return copied
 
 
