@@ -376,6 +376,13 @@ class DaemonStopping(SnapsyncError):
     default_hint = "Try again when the daemon has been started again."
 
 
+class SocketBusy(SnapsyncError):
+    """Another daemon serves the control socket that this one was to serve."""
+
+    code = "socket_busy"
+    default_hint = "Stop the other daemon, or give this one its own --socket and --cache-dir."
+
+
 class JobNotFound(SnapsyncError):
     """No job of that ID is known to the daemon."""
 
