@@ -1,0 +1,75 @@
+"""From a store's URI and its settings to an open store, with the wrappers that belong around it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from snapd.model.errors import InvalidConfig, InvalidStoreUri
+from snapd.model.settings import StoreSettings, TransferSettings
+from snapd.model.uris import StoreUri, parse_store_uri
+from snapd.remote.base import RemoteStore
+from snapd.remote.directory import DirectoryStore
+from snapd.remote.memory import MemoryStores
+from snapd.remote.metered import Metered, StoreObserver
+from snapd.remote.retrying import Retrying
+from snapd.runtime.retry import Backoff
+
+
+def settings_for(uri: StoreUri, configured: Sequence[StoreSettings]) -> StoreSettings:
+    """Choose the `[[store]]` section with the longest URI that covers `uri`, else defaults.
+
+    `s3://data` covers `s3://data/team/x`, and `s3://data/team` is chosen before it. Raises
+    `InvalidConfig` if two sections name the same store.
+    """
+    sections: dict[StoreUri, StoreSettings] = {}
+    for section in configured:
+        named = parse_store_uri(section.uri)
+        if named in sections:
+            raise InvalidConfig(f"two [[store]] sections name {named}")
+        sections[named] = section
+    covering = [named for named in sections if named.covers(uri)]
+    if not covering:
+        return StoreSettings(str(uri))
+    return sections[max(covering, key=lambda named: len(named.path))]
+
+
+@asynccontextmanager
+async def open_store(
+    uri: StoreUri,
+    settings: StoreSettings,
+    transfer: TransferSettings,
+    observer: StoreObserver,
+    *,
+    memories: MemoryStores | None = None,
+) -> AsyncIterator[RemoteStore]:
+    """Open the backend that the scheme names, metered and retrying, for the length of the block.
+
+    `memories` holds the stores that `memory://` names; without it there are none. Raises
+    `InvalidStoreUri` for a scheme that has no backend, and what opening the backend raises.
+    """
+    backoff = Backoff.of(transfer)
+    async with _open_backend(uri, settings, transfer, observer, memories) as backend:
+        yield Retrying(Metered(backend, observer), backoff, observer)
+
+
+@asynccontextmanager
+async def _open_backend(
+    uri: StoreUri,
+    settings: StoreSettings,
+    transfer: TransferSettings,
+    observer: StoreObserver,
+    memories: MemoryStores | None,
+) -> AsyncIterator[RemoteStore]:
+    if uri.scheme == "file":
+        yield DirectoryStore(uri, transfer)
+    elif uri.scheme == "memory" and memories is not None:
+        yield memories.store(uri)
+    elif uri.scheme in ("s3", "gs"):
+        # Late: the AWS libraries take longer to import than most commands run.
+        from snapd.remote.s3 import open_s3
+
+        async with open_s3(uri, settings, transfer, observer) as store:
+            yield store
+    else:
+        raise InvalidStoreUri(f"not a store that can be opened here: {uri}")
