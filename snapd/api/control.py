@@ -1,0 +1,188 @@
+"""The control API: what `snapctl` asks of the daemon over its Unix socket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from typing import Any, Protocol
+
+import anyio
+from aiohttp import web
+
+from snapd.api.events import Pace, stream_views
+from snapd.api.replies import errors_become_replies
+from snapd.model.errors import QueueFull, SnapsyncError, TimedOut, UsageError
+from snapd.model.jobs import JobView, PullRequest, SnapshotView
+
+BODY_MAX_BYTES = 64 * 1024
+BODY_SECONDS = 10.0
+CANCEL_SECONDS = 5.0
+"""A cancel is answered when the job has ended, or after this time with the job as it stands."""
+STREAMS_MAX = 1024
+"""Clients that may follow jobs at the same time; each costs a connection and a task."""
+
+
+class ControlledJob(Protocol):
+    """The part of the engine's `Job` that the API needs."""
+
+    def view(self) -> JobView:
+        """Show the job as it stands now."""
+        ...
+
+    def attached(self) -> AbstractAsyncContextManager[object]:
+        """Wait for the job as long as the block lasts; it ends with its last waiter."""
+        ...
+
+    def changes(self, interval_seconds: float) -> AsyncIterator[JobView]:
+        """Show the job at once, then at every interval, and when it has ended."""
+        ...
+
+    async def wait(self) -> JobView:
+        """Return the final view; raises the error that ended the job."""
+        ...
+
+
+class ControlledPulls(Protocol):
+    """The part of the engine's `Pulls` that the API needs."""
+
+    async def start(self, request: PullRequest, *, detached: bool = False) -> ControlledJob:
+        """Attach to the running pull of the same ID and store, or begin one."""
+        ...
+
+    def get(self, job_id: str) -> ControlledJob:
+        """Find a job; raises `JobNotFound`."""
+        ...
+
+    def jobs(self) -> list[JobView]:
+        """List all jobs that are known."""
+        ...
+
+    def cancel(self, job_id: str) -> ControlledJob:
+        """End a job for everybody who waits for it; raises `JobNotFound`."""
+        ...
+
+
+class Control:
+    """The handlers; one instance a daemon."""
+
+    def __init__(
+        self,
+        pulls: ControlledPulls,
+        *,
+        snapshots: Callable[[], Awaitable[Sequence[SnapshotView]]],
+        status: Callable[[], Awaitable[dict[str, Any]]],
+        pace: Pace,
+        streams_max: int,
+    ) -> None:
+        self._pulls = pulls
+        self._snapshots = snapshots
+        self._status = status
+        self._pace = pace
+        self._streams = 0
+        self._streams_max = streams_max
+
+    async def status(self, _request: web.Request) -> web.Response:
+        """`GET /v1/status`: how the daemon and its cache are."""
+        return web.json_response(await self._status())
+
+    async def pull(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v1/pulls`: start or join a pull.
+
+        Without `detach` the connection is the waiter: it is told how the job stands until that has
+        ended, and when the connection closes it leaves the job. With it the answer is one view.
+        """
+        document = await _document(request)
+        wanted = PullRequest.from_json(document)
+        if _detached(document):
+            job = await self._pulls.start(wanted, detached=True)
+            return web.json_response(job.view().to_json(), status=202)
+        with self._one_more_stream():
+            job = await self._pulls.start(wanted)
+            async with job.attached():
+                return await self._follow(request, job)
+
+    async def jobs(self, _request: web.Request) -> web.Response:
+        """`GET /v1/jobs`: running, waiting and remembered jobs."""
+        return web.json_response({"jobs": [view.to_json() for view in self._pulls.jobs()]})
+
+    async def job(self, request: web.Request) -> web.Response:
+        """`GET /v1/jobs/{id}`: one job as it stands."""
+        return web.json_response(self._pulls.get(request.match_info["id"]).view().to_json())
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """`GET /v1/jobs/{id}/events`: follow a job; this keeps nothing alive."""
+        job = self._pulls.get(request.match_info["id"])
+        with self._one_more_stream():
+            return await self._follow(request, job)
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """`DELETE /v1/jobs/{id}`: end a job for everybody who waits for it."""
+        job = self._pulls.cancel(request.match_info["id"])
+        with anyio.move_on_after(CANCEL_SECONDS), suppress(SnapsyncError):
+            await job.wait()
+        return web.json_response(job.view().to_json())
+
+    async def snapshots(self, _request: web.Request) -> web.Response:
+        """`GET /v1/snapshots`: the complete snapshots of the cache."""
+        views = await self._snapshots()
+        return web.json_response({"snapshots": [view.to_json() for view in views]})
+
+    async def _follow(self, request: web.Request, job: ControlledJob) -> web.StreamResponse:
+        return await stream_views(request, job.changes(self._pace.interval_seconds), self._pace)
+
+    @contextmanager
+    def _one_more_stream(self) -> Iterator[None]:
+        if self._streams >= self._streams_max:
+            raise QueueFull(
+                f"{self._streams} clients follow jobs already",
+                hint="Use `snapctl pull --detach`, or ask `snapctl jobs` now and then.",
+            )
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
+
+
+def control_app(
+    pulls: ControlledPulls,
+    *,
+    snapshots: Callable[[], Awaitable[Sequence[SnapshotView]]],
+    status: Callable[[], Awaitable[dict[str, Any]]],
+    pace: Pace | None = None,
+    streams_max: int = STREAMS_MAX,
+) -> web.Application:
+    """Make the application that the control socket serves."""
+    control = Control(
+        pulls, snapshots=snapshots, status=status, pace=pace or Pace(), streams_max=streams_max
+    )
+    app = web.Application(middlewares=[errors_become_replies], client_max_size=BODY_MAX_BYTES)
+    app.router.add_get("/v1/status", control.status, allow_head=False)
+    app.router.add_post("/v1/pulls", control.pull)
+    app.router.add_get("/v1/jobs", control.jobs, allow_head=False)
+    app.router.add_get("/v1/jobs/{id}", control.job, allow_head=False)
+    app.router.add_delete("/v1/jobs/{id}", control.cancel)
+    app.router.add_get("/v1/jobs/{id}/events", control.events, allow_head=False)
+    app.router.add_get("/v1/snapshots", control.snapshots, allow_head=False)
+    return app
+
+
+async def _document(request: web.Request) -> object:
+    """Read a JSON body that is small and arrives in time."""
+    try:
+        with anyio.fail_after(BODY_SECONDS):
+            raw = await request.read()
+    except TimeoutError as late:
+        raise TimedOut(f"the request's body did not arrive within {BODY_SECONDS:.0f} s") from late
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as unreadable:
+        raise UsageError(f"the body is not JSON: {unreadable}") from unreadable
+
+
+def _detached(document: object) -> bool:
+    detached = document.get("detach", False) if isinstance(document, dict) else False
+    if not isinstance(detached, bool):
+        raise UsageError(f"'detach' is true or false, not {detached!r}")
+    return detached

@@ -1,0 +1,41 @@
+"""Health and metrics over TCP, for Kubernetes and Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from snapd.api.replies import errors_become_replies
+from snapd.runtime.metrics import Metrics, NodeNumbers
+
+
+def health_app(
+    metrics: Metrics,
+    *,
+    unready_because: Callable[[], str],
+    numbers: Callable[[], Awaitable[NodeNumbers]],
+) -> web.Application:
+    """Make the application that serves `/livez`, `/readyz` and `/metrics`.
+
+    `unready_because` says why no pull would be accepted now, or nothing if one would.
+    """
+
+    async def livez(_request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_request: web.Request) -> web.Response:
+        reason = unready_because()
+        return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200)
+
+    async def scrape(request: web.Request) -> web.Response:
+        metrics.set_ready(not unready_because())
+        metrics.set_numbers(await numbers())
+        body, content_type = metrics.render(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    app = web.Application(middlewares=[errors_become_replies])
+    app.router.add_get("/livez", livez)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", scrape)
+    return app
