@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snapctl.output import Output
-from snapd.model.places import client_sockets, default_places
+from snapd.model.errors import InvalidConfig
+from snapd.model.places import SYSTEM_PLACES, client_sockets, default_places
 
 if TYPE_CHECKING:
     from snapctl.client import Client
+    from snapd.model.settings import Settings
 
 
 @dataclass
@@ -55,3 +59,37 @@ class Context:
         own = default_places(self.environment, uid=uid).socket
         paths = [str(path) for path in client_sockets(self.environment, uid=uid)]
         return Client(paths, own_directory=str(own.parent) if uid else "", uid=uid)
+
+    def settings(self) -> Settings:
+        """Read the configuration that commands go by which open stores in this process.
+
+        That is the file of `--config`; else the user's own, else the node's, if there is one that
+        may be read; else the defaults. Raises `InvalidConfig` naming the file.
+        """
+        from snapd.model.config import load_settings
+        from snapd.model.settings import Settings
+
+        found = self._config_text()
+        if found is None:
+            return Settings()
+        path, text = found
+        try:
+            return load_settings(text)
+        except InvalidConfig as error:
+            raise InvalidConfig(f"{path}: {error.message}", **error.details) from error
+
+    def _config_text(self) -> tuple[Path, str] | None:
+        if self.config:
+            return Path(self.config), _read(Path(self.config))
+        own = default_places(self.environment, uid=os.getuid()).config_file
+        for path in (own, SYSTEM_PLACES.config_file):
+            with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+                return path, path.read_text()
+        return None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"can't read the configuration {path}: {error}") from error

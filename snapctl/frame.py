@@ -15,12 +15,30 @@ from snapd.model.errors import EXIT_CODE_MEANINGS
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
+_STANDALONE_SWITCHES = {
+    "--standalone": "--standalone=always",
+    "--no-standalone": "--standalone=never",
+}
+
+_SWITCH_WORDS = {"1": "always", "true": "always", "yes": "always"} | {
+    "0": "never",
+    "false": "never",
+    "no": "never",
+}
+
+
 class HelpEnding(click.Command):
     """A command whose `--help` ends with its examples and the table of exit codes."""
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **options: Any) -> None:
         super().__init__(*args, **options)
         self.examples = tuple(examples)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read `--standalone` as a switch too; click would take the next word for its value."""
+        if any(parameter.name == "standalone" for parameter in self.params):
+            args = [_STANDALONE_SWITCHES.get(argument, argument) for argument in args]
+        return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples as they are typed, then every exit code with its meaning."""
@@ -111,6 +129,30 @@ def id_option(*, required: bool = True) -> Callable[[Decorated], Decorated]:
         required=required,
         help="Snapshot ID: 64 hexadecimal digits.  [env: SNAPSYNC_ID]",
     )
+
+
+def _read_standalone(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    word = value.strip().lower()
+    meant = _SWITCH_WORDS.get(word, word)
+    if meant not in ("auto", "always", "never"):
+        raise click.BadParameter(f"{value!r} is not one of auto, always, never.")
+    return meant
+
+
+def standalone_option(decorated: Decorated) -> Decorated:
+    """Add `--standalone[=auto|always|never]` and `--no-standalone`; SNAPSYNC_STANDALONE stands in.
+
+    The parameter is called `standalone` and holds one of the three words.
+    """
+    return click.option(
+        "--standalone",
+        callback=_read_standalone,
+        metavar="[=auto|always|never]",
+        default="never",
+        envvar="SNAPSYNC_STANDALONE",
+        help="Pull in this process, without a daemon; auto: only if none runs; --no-standalone:"
+        " never.  [env: SNAPSYNC_STANDALONE]",
+    )(decorated)
 
 
 def verb(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from snapctl.output import Output
+from snapd.model.errors import ActionFailed, error_from_json
 from snapd.model.jobs import JobView
 from snapd.model.units import format_duration, format_size
 
@@ -44,23 +45,18 @@ class EventStream(PullProgress):
 
 
 class PlainLines(PullProgress):
-    """One line at the start, at each change of state, every 5 seconds, and at the end."""
+    """One line at the start, every 5 seconds, and at the end."""
 
     def __init__(self, output: Output, clock: Callable[[], float]) -> None:
         self._output = output
         self._clock = clock
-        self._last_state = ""
-        self._next_at = 0.0
+        self._due_at = float("-inf")
 
     def update(self, view: JobView) -> None:
-        """Print a line if one is due."""
+        """Print a line if one is due; views come at least every 5 seconds."""
         now = self._clock()
-        if view.state == self._last_state and now < self._next_at:
-            return
-        is_first_or_due = not self._last_state or now >= self._next_at
-        self._last_state = view.state
-        if is_first_or_due or view.ended:
-            self._next_at = now + PLAIN_INTERVAL_SECONDS
+        if now >= self._due_at or view.ended:
+            self._due_at = now + PLAIN_INTERVAL_SECONDS
             self._output.note(f"{_short(view)}: {describe(view)}")
 
 
@@ -70,17 +66,20 @@ class LiveBar(PullProgress):
     def __init__(self, output: Output) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
 
         self._bar: RichProgress = Progress(
-            TextColumn("{task.fields[name]}", style="bold"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[text]}"),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True)),
             console=Console(
-                file=output.stderr, no_color=not output.has_color(output.stderr), highlight=False
+                file=output.stderr,
+                no_color=not output.has_color(output.stderr),
+                highlight=False,
+                _environ=output.environment,
             ),
             refresh_per_second=8,
         )
-        self._task = self._bar.add_task("", total=None, name="", text="")
+        self._task = self._bar.add_task("", total=None, text="")
 
     def __enter__(self) -> Self:
         """Begin to draw."""
@@ -103,7 +102,6 @@ class LiveBar(PullProgress):
             total=view.bytes_total or (1 if view.state == "done" else None),
             completed=(view.bytes_cached + view.bytes_fetched)
             or int(view.state == "done" and not view.bytes_total),
-            name=_short(view),
             text=describe(view),
         )
 
@@ -119,28 +117,39 @@ def progress_of(output: Output, clock: Callable[[], float]) -> PullProgress:
     return PlainLines(output, clock)
 
 
+def follow(views: Iterable[JobView], progress: PullProgress) -> JobView:
+    """Show every view and return the last one; raises the error that ended the job."""
+    last: JobView | None = None
+    for last in views:
+        progress.update(last)
+    if last is None:
+        raise ActionFailed("the daemon said nothing about the pull")
+    if last.error is not None:
+        raise error_from_json(last.error)
+    return last
+
+
 def describe(view: JobView) -> str:
-    """`fetching 3.0 MiB of 12.0 MiB, 34 of 200 objects, 5.6 MiB/s, 1.6s left, from s3://b/p`."""
+    """`fetching 3.0 MiB of 12.0 MiB, 5.6 MiB/s, 1.6s left, 34 of 200 objects, from s3://b/p`."""
     if view.state == "queued":
-        place = f", {view.queue_position} before it" if view.queue_position else ""
+        place = f", number {view.queue_position} in the queue" if view.queue_position else ""
         return f"queued{place}"
     if view.state == "done":
         return _describe_done(view)
     if view.ended:
         return view.state
     words = [view.state.replace("_", " ")]
+    present_bytes = view.bytes_cached + view.bytes_fetched
     if view.bytes_total:
-        words[0] += (
-            f" {format_size(view.bytes_cached + view.bytes_fetched)}"
-            f" of {format_size(view.bytes_total)}"
-        )
-        words.append(
-            f"{view.objects_cached + view.objects_fetched} of {view.objects_total} objects"
-        )
+        words[0] += f" {format_size(present_bytes)} of {format_size(view.bytes_total)}"
     if view.bytes_per_second:
         words.append(f"{format_size(view.bytes_per_second)}/s")
     if view.eta_seconds is not None:
         words.append(f"{format_duration(view.eta_seconds)} left")
+    if view.objects_total:
+        words.append(
+            f"{view.objects_cached + view.objects_fetched} of {view.objects_total} objects"
+        )
     if view.retries:
         words.append(f"{view.retries} retries")
     words.append(f"from {view.store}")
@@ -150,8 +159,8 @@ def describe(view: JobView) -> str:
 def _describe_done(view: JobView) -> str:
     took = f" in {format_duration(seconds)}" if (seconds := seconds_taken(view)) else ""
     return (
-        f"done{took}: {format_size(view.bytes_fetched)} ({view.objects_fetched} objects) fetched,"
-        f" {format_size(view.bytes_cached)} ({view.objects_cached} objects) were here already"
+        f"done{took}: fetched {format_size(view.bytes_fetched)} ({view.objects_fetched} objects),"
+        f" had {format_size(view.bytes_cached)} ({view.objects_cached} objects)"
     )
 
 

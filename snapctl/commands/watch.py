@@ -9,8 +9,8 @@ import click
 
 from snapctl.context import Context
 from snapctl.frame import id_option, verb
-from snapctl.progress import progress_of
-from snapd.model.errors import JobNotFound, UsageError, error_from_json
+from snapctl.progress import follow, progress_of
+from snapd.model.errors import JobNotFound, UsageError
 from snapd.model.ids import parse_snapshot_id
 from snapd.model.jobs import JobView
 
@@ -27,16 +27,12 @@ def command(context: Context, job: str | None, snapshot_id: str | None) -> None:
         raise UsageError("name a JOB, or a snapshot with --id", hint="`snapctl jobs` lists both.")
     client = context.client()
     chosen = job or _latest_of(client.jobs(), str(snapshot_id)).job_id
-    view: JobView | None = None
     with (
         progress_of(context.output, time.monotonic) as progress,
         closing(client.watch(chosen)) as views,
     ):
-        for view in views:
-            progress.update(view)
-    if view is not None and view.error is not None:
-        raise error_from_json(view.error)
-    if view is not None and context.output.as_json and not context.output.events:
+        view = follow(views, progress)
+    if context.output.as_json and not context.output.events:
         context.output.print_json(view.to_json())
 
 

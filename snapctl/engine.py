@@ -1,0 +1,90 @@
+"""The daemon's engine in this process, on a cache of the user's own."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+from snapctl.context import Context
+from snapctl.progress import PullProgress, progress_of
+from snapd.model.errors import Interrupted, TimedOut, UsageError
+from snapd.model.jobs import JobView, PullRequest
+from snapd.model.settings import Settings
+from snapd.node import open_node
+from snapd.runtime.observer import SilentObserver
+
+_SHOW_INTERVAL_SECONDS = 0.5
+
+
+def pull_here(
+    context: Context, request: PullRequest, *, cache_dir: str | None, deadline: float | None
+) -> JobView:
+    """Pull in this process and return the view of the job, which is done.
+
+    Any store may be read: the caller's own permissions and credentials are the limit. Raises the
+    job's error, `TimedOut` once `time.monotonic()` passes `deadline`, `Interrupted` on Ctrl-C;
+    whatever was verified stays in the cache, and nothing half-done does.
+    """
+    _quiet_logs(context)
+    settings = context.settings()
+    directory = cache_directory(context, settings, cache_dir)
+    try:
+        with progress_of(context.output, time.monotonic) as progress:
+            return anyio.run(
+                partial(_pull, settings, directory, request, deadline, progress),
+                backend_options={"use_uvloop": True},
+            )
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted: what is verified so far stays in the cache") from None
+
+
+def cache_directory(context: Context, settings: Settings, cache_dir: str | None) -> Path:
+    """Choose the cache of a standalone pull: the flag's, `--config`'s, the user's own."""
+    chosen = cache_dir or (settings.cache.directory if context.config else "")
+    if chosen:
+        return Path(chosen).absolute()
+    for variable, below in (("XDG_CACHE_HOME", "snapsync"), ("HOME", ".cache/snapsync")):
+        base = context.environment.get(variable, "")
+        if base.startswith("/"):
+            return Path(base) / below
+    raise UsageError("no cache directory: HOME is not set", hint="Name one with --cache-dir.")
+
+
+async def _pull(
+    settings: Settings,
+    cache_directory: Path,
+    request: PullRequest,
+    deadline: float | None,
+    progress: PullProgress,
+) -> JobView:
+    open_to_all = replace(settings, daemon=replace(settings.daemon, stores=("*",)))
+    left = None if deadline is None else deadline - time.monotonic()
+    with anyio.move_on_after(left):
+        async with open_node(
+            open_to_all,
+            cache_directory=cache_directory,
+            observer=SilentObserver(),
+            now=time.time,  # noqa: TID251 - the clock that the node is given
+        ) as node:
+            job = await node.pulls.start(request)
+            async with job.attached():
+                async for view in job.changes(_SHOW_INTERVAL_SECONDS):
+                    progress.update(view)
+                return await job.wait()
+    raise TimedOut(
+        f"the pull of {request.snapshot_id} did not end within --timeout",
+        hint="Allow more time and run it again: what is verified stays in the cache.",
+    )
+
+
+def _quiet_logs(context: Context) -> None:
+    """Keep the engine's log lines out of the progress unless they are asked for."""
+    logger = logging.getLogger("snapd")
+    logger.propagate = False
+    shown = context.verbose and not context.quiet
+    logger.addHandler(logging.StreamHandler() if shown else logging.NullHandler())

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snapd.model.errors import NoSpace
+from tests.unit.snapctl.running import environment_of, snapctl
+from tests.unit.snapctl.scripted import Exchange, scripted_daemon, view
+
+ID = "a" * 64
+STATUS: dict[str, Any] = {
+    "version": "9.9",
+    "pid": 7,
+    "state_directory": "/s",
+    "trees_directory": "/s/trees",
+    "uptime_seconds": 75.0,
+    "jobs_running": 1,
+    "jobs_queued": 2,
+    "snapshots": 3,
+    "cache_bytes": 2048,
+    "disk_free_bytes": 1024**3,
+    "disk_total_bytes": 2 * 1024**3,
+    "stores": ["s3://a"],
+    "listen": "127.0.0.1:9477",
+}
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> Path:
+    return tmp_path / "s"
+
+
+def last_error(ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    document = json.loads(ran.stderr.splitlines()[-1])
+    assert isinstance(document, dict)
+    assert ran.returncode == document["exit_code"]
+    return document
+
+
+def test_no_verb_is_a_usage_error_with_the_overview(tmp_path: Path) -> None:
+    ran = snapctl(home=tmp_path)
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    assert "Commands:" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["statis"],
+        ["status", "--no-such"],
+        ["status", "extra"],
+        ["--color", "blue", "status"],
+        ["pull", "--store", "s3://b"],
+        ["pull", "--id", ID],
+        ["pull", "--id", "xyz", "--store", "s3://b"],
+        ["pull", "--id", ID, "--store", "ftp://b"],
+        ["pull", "--id", ID, "--store", "s3://"],
+        ["pull", "--id", ID, "--store", "s3://b", "--delete"],
+        ["pull", "--id", ID, "--store", "s3://b", "--mode", "copy"],
+        ["pull", "--id", ID, "--store", "s3://b", "--detach", "dest"],
+        ["pull", "--id", ID, "--store", "s3://b", "--timeout", "soon"],
+        ["pull", "--id", ID, "--store", "s3://b", "--priority", "high"],
+        ["pull", "--id", ID, "--store", "s3://b", "--standalone=maybe"],
+        ["watch"],
+        ["cancel"],
+        ["completion", "tcsh"],
+    ],
+)
+def test_wrong_words_exit_2_with_a_message_and_a_hint(tmp_path: Path, arguments: list[str]) -> None:
+    ran = snapctl(*arguments, home=tmp_path)
+    assert ran.returncode == 2, ran.stderr
+    assert ran.stdout == ""
+    said, hint = ran.stderr.splitlines()[-2:]
+    assert said.startswith("snapctl: ")
+    assert hint.startswith("hint: ")
+
+
+def test_a_usage_error_under_json_is_one_json_line(tmp_path: Path) -> None:
+    error = last_error(snapctl("status", "--no-such", "--json", home=tmp_path))
+    assert error["code"] == "usage"
+    assert "--no-such" in error["message"]
+    assert "snapctl status --help" in error["hint"]
+
+
+def test_help_and_version_are_results(tmp_path: Path) -> None:
+    for arguments in (["--help"], ["status", "-h"], ["version"], ["cache", "ls", "--help"]):
+        ran = snapctl(*arguments, home=tmp_path)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert "snapctl" in ran.stdout
+
+
+@pytest.mark.parametrize("where", ["before", "after", "variable"])
+def test_the_socket_and_json_are_taken_before_and_after_the_verb(
+    tmp_path: Path, at: Path, where: str
+) -> None:
+    options = ["--json", "--socket", str(at)]
+    elsewhere = {"SNAPSYNC_SOCKET": str(tmp_path / "elsewhere")}
+    with scripted_daemon(at, {("GET", "/v1/status"): lambda it: it.reply(200, STATUS)}):
+        if where == "before":
+            ran = snapctl(*options, "status", home=tmp_path, extra=elsewhere)
+        elif where == "after":
+            ran = snapctl("status", *options, home=tmp_path, extra=elsewhere)
+        else:
+            ran = snapctl("status", "--json", home=tmp_path, extra={"SNAPSYNC_SOCKET": str(at)})
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == STATUS
+
+
+def test_no_daemon_is_exit_14_naming_the_socket(tmp_path: Path, at: Path) -> None:
+    for verb in (["status"], ["jobs"], ["cache", "ls"], ["watch", "j"], ["cancel", "j"]):
+        ran = snapctl(*verb, "--json", "--socket", str(at), home=tmp_path)
+        error = last_error(ran)
+        assert (error["code"], error["exit_code"]) == ("daemon_not_running", 14)
+        assert str(at) in error["message"]
+
+
+def test_an_error_of_the_daemon_decides_the_exit_code(tmp_path: Path, at: Path) -> None:
+    full = NoSpace("the disk is full", path="/s")
+    with scripted_daemon(at, {("GET", "/v1/jobs"): lambda it: it.reply(507, full.to_json())}):
+        ran = snapctl("jobs", "--json", "--socket", str(at), home=tmp_path)
+    assert last_error(ran) == full.to_json()
+
+
+def test_an_unexpected_error_is_short_unless_more_is_asked_for(tmp_path: Path, at: Path) -> None:
+    scripts = {("GET", "/v1/status"): lambda it: it.reply(200, {"no": "status"})}
+    with scripted_daemon(at, scripts):
+        short = snapctl("status", "--socket", str(at), home=tmp_path)
+        long = snapctl("status", "--verbose", "--socket", str(at), home=tmp_path)
+        debug = snapctl("status", "--socket", str(at), home=tmp_path, extra={"SNAPSYNC_DEBUG": "1"})
+    assert short.returncode == long.returncode == debug.returncode == 1
+    assert "unexpected KeyError" in short.stderr
+    assert "Traceback" not in short.stderr
+    assert "Traceback" in long.stderr
+    assert "Traceback" in debug.stderr
+
+
+def test_a_reader_that_goes_away_is_no_story(tmp_path: Path, at: Path) -> None:
+    jobs = {"jobs": [view(job_id=f"job{number}") for number in range(5000)]}
+    with scripted_daemon(at, {("GET", "/v1/jobs"): lambda it: it.reply(200, jobs)}):
+        ran = subprocess.run(
+            f"{sys.executable} -m snapctl jobs --socket {at} | head -n 1",
+            shell=True,
+            env=environment_of(tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ran.stdout.startswith("JOB")
+    assert ran.stderr == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_the_pull_and_exits_130(
+    tmp_path: Path, at: Path, number: signal.Signals
+) -> None:
+    def hold(it: Exchange) -> None:
+        it.begin_stream()
+        it.send_line(view())
+        it.wait_until_left()
+
+    with scripted_daemon(at, {("POST", "/v1/pulls"): hold}) as daemon:
+        pull = [sys.executable, "-m", "snapctl", "pull", "--id", ID, "--store", "s3://b/p"]
+        with subprocess.Popen(
+            [*pull, "--socket", str(at)],
+            env=environment_of(tmp_path),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr is not None
+            assert "fetching" in process.stderr.readline()
+            process.send_signal(number)
+            out, err = process.communicate(timeout=20)
+        assert daemon.left.wait(10)
+    assert process.returncode == 130
+    assert out == ""
+    assert "goes on only if others wait" in err
+    assert "Traceback" not in err
+
+
+def test_a_terminal_gets_a_bar_and_the_path_stays_alone_on_stdout(tmp_path: Path, at: Path) -> None:
+    scripts = {("POST", "/v1/pulls"): lambda it: it.stream(view(), view("done"))}
+    outer, inner = pty.openpty()
+    with scripted_daemon(at, scripts):
+        ran = subprocess.run(
+            [sys.executable, "-m", "snapctl", "pull", "--id", ID, "--store", "s3://b/p"],
+            env=environment_of(tmp_path, {"SNAPSYNC_SOCKET": str(at), "TERM": "xterm"}),
+            stdout=subprocess.PIPE,
+            stderr=inner,
+            text=True,
+            check=False,
+        )
+    os.close(inner)
+    drawn = os.read(outer, 65536).decode()
+    os.close(outer)
+    assert ran.returncode == 0
+    assert ran.stdout == f"/cache/trees/{ID}\n"
+    assert "\x1b[?25l" in drawn
+    assert "fetched 75 B" in drawn
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_that_asks_us(tmp_path: Path, shell: str) -> None:
+    ran = snapctl("completion", shell, home=tmp_path)
+    assert ran.returncode == 0
+    assert "_SNAPCTL_COMPLETE" in ran.stdout
+
+
+def test_completion_knows_verbs_and_options(tmp_path: Path) -> None:
+    asked = {"_SNAPCTL_COMPLETE": "bash_complete", "COMP_WORDS": "snapctl ca", "COMP_CWORD": "1"}
+    ran = snapctl(home=tmp_path, extra=asked)
+    assert ran.stdout.split() == ["plain,cancel", "plain,cache"]
+    asked |= {"COMP_WORDS": "snapctl status --js", "COMP_CWORD": "2"}
+    ran = snapctl(home=tmp_path, extra=asked)
+    assert ran.stdout.split() == ["plain,--json"]
