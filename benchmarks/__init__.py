@@ -1,0 +1,1 @@
+"""Side-by-side timings of whole commands; never part of the tests."""
