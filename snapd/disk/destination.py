@@ -1,0 +1,280 @@
+"""The directory of one checkout: opened without following it, locked, and changed from inside.
+
+While a checkout is in progress nothing in it is open to anybody who may not see the finished
+version: new directories are 0700, new files 0600 until their bytes are complete, and an existing
+directory keeps only those permissions that it will still have at the end (and its owner's).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from snapd.disk.descent import Descent
+from snapd.disk.mirror import extraneous, remove_entry, restrict, split
+from snapd.model.errors import DangerousDestination, DestinationBusy
+
+TEMPORARY = re.compile(rb"\.snapsync-[0-9a-f]{8}")
+"""Names of half-done work, of fixed length so that they fit wherever the final name does."""
+
+_TREE_LINK = re.compile(r"/trees/[0-9a-f]{64}/?$")
+_OWNER_ALL = 0o700
+
+
+def resolve_destination(destination: Path) -> Path:
+    """Tell where a destination really is; its last component is never followed."""
+    if destination.name in ("", ".."):
+        return Path(os.path.realpath(destination))
+    return Path(os.path.realpath(destination.parent)) / destination.name
+
+
+def temporary_name() -> bytes:
+    """Make a new name of half-done work."""
+    return b".snapsync-" + secrets.token_hex(4).encode()
+
+
+class Destination:
+    """A directory that this process lays a snapshot out in; paths are `a/b/` below it."""
+
+    def __init__(self, path: Path, root_fd: int, descent: Descent, *, fresh: bool) -> None:
+        self.path = path
+        self.root_fd = root_fd
+        self._descent = descent
+        self._fresh_root: bytes | None = b"" if fresh else None
+
+    def at(self, directory: bytes) -> int:
+        """Give the descriptor of a directory, valid until the next call."""
+        return self._descent.at(directory)
+
+    def is_fresh(self, directory: bytes) -> bool:
+        """Tell whether nothing but this checkout has put anything into a directory."""
+        return self._fresh_root is not None and directory.startswith(self._fresh_root)
+
+    def ensure_directory(self, directory: bytes, mode: int) -> None:
+        """Make sure of a real directory, open to its owner; anything else there is replaced.
+
+        Asked for in the manifest's order: a directory's whole content before the next directory.
+        """
+        parent, name = split(directory)
+        parent_fd = self.at(parent)
+        if not self.is_fresh(parent):
+            self._fresh_root = None
+        try:
+            os.mkdir(name, _OWNER_ALL, dir_fd=parent_fd)
+        except FileExistsError:
+            self._take_over(parent_fd, name, directory, mode)
+        else:
+            self._mark_fresh(directory)
+
+    def _take_over(self, parent_fd: int, name: bytes, directory: bytes, mode: int) -> None:
+        found = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            restrict(parent_fd, name, lambda old: old & mode | _OWNER_ALL)
+            return
+        os.unlink(name, dir_fd=parent_fd)
+        os.mkdir(name, _OWNER_ALL, dir_fd=parent_fd)
+        self._mark_fresh(directory)
+
+    def _mark_fresh(self, directory: bytes) -> None:
+        if self._fresh_root is None:
+            self._fresh_root = directory
+
+    def remove_leftovers(self, directory: bytes, listed: Callable[[bytes], bool]) -> None:
+        """Remove what a killed checkout left half-done in an existing directory."""
+        if self.is_fresh(directory):
+            return
+        fd = self.at(directory)
+        for entry in os.listdir(fd):
+            name = os.fsencode(entry)
+            if TEMPORARY.fullmatch(name) and not _is_listed(directory + name, listed):
+                remove_entry(fd, name)
+
+    def finish_directory(self, directory: bytes, mode: int) -> bool:
+        """Give a directory its final mode; False if the system withheld a bit of it."""
+        if not directory:
+            return _set_mode(self.root_fd, mode)
+        return _set_mode(self.at(directory), mode)
+
+    def prune(
+        self,
+        listed: Callable[[bytes], bool],
+        protected: Callable[[bytes], bool],
+        *,
+        remove: bool,
+    ) -> Iterator[bytes]:
+        """Yield what is not in the snapshot, after removing it if `remove`."""
+        return extraneous(self.root_fd, listed=listed, protected=protected, remove=remove)
+
+
+def place(directory_fd: int, name: bytes, make: Callable[[bytes], object]) -> None:
+    """Let `make` create a temporary name, then give it the final one in one step.
+
+    Whatever had the final name is replaced: files and links by the step itself, a directory by
+    being moved aside first. After a failure the temporary name is gone and the old entry is there.
+    """
+    temporary = temporary_name()
+    try:
+        make(temporary)
+        try:
+            os.rename(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+        except IsADirectoryError:
+            _replace_directory(directory_fd, temporary, name)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=directory_fd)
+        raise
+
+
+def _replace_directory(directory_fd: int, temporary: bytes, name: bytes) -> None:
+    aside = temporary_name()
+    # Only its owner may move a directory, as its '..' changes, if the directory is not writable.
+    restrict(directory_fd, name, lambda mode: mode | _OWNER_ALL)
+    os.rename(name, aside, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+    try:
+        os.rename(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+    except BaseException:
+        os.rename(aside, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+        raise
+    remove_entry(directory_fd, aside)
+
+
+@contextmanager
+def open_destination(path: Path, mode: int) -> Iterator[Destination]:
+    """Make or take over the directory at `path` (resolved), for this process alone.
+
+    Missing parents are made. A link to a tree of a cache is replaced; any other link, and a file,
+    raise `DangerousDestination`. Raises `DestinationBusy` while another process is at it.
+    """
+    parent_fd = _open_parent(path)
+    try:
+        name = os.fsencode(path.name)
+        fresh = _make_root(parent_fd, name, path)
+        restrict(parent_fd, name, lambda old: old | _OWNER_ALL)
+        root_fd = os.open(
+            name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd
+        )
+        try:
+            _lock(root_fd, path)
+            restrict(parent_fd, name, lambda old: old & mode | _OWNER_ALL)
+            with Descent(root_fd) as descent:
+                yield Destination(path, root_fd, descent, fresh=fresh)
+        finally:
+            os.close(root_fd)
+    finally:
+        os.close(parent_fd)
+
+
+@contextmanager
+def look_at_destination(path: Path) -> Iterator[Destination | None]:
+    """Open the directory at `path` for reading only; None if there is no directory to look at.
+
+    Raises `DangerousDestination` where `open_destination` would.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    except NotADirectoryError:
+        _refuse_unless_tree_link(path)
+        yield None
+        return
+    try:
+        with Descent(fd) as descent:
+            yield Destination(path, fd, descent, fresh=False)
+    finally:
+        os.close(fd)
+
+
+def replace_by_link(path: Path, target: Path) -> None:
+    """Put a symbolic link at `path` in one step, over a link or an empty directory only."""
+    parent_fd = _open_parent(path)
+    try:
+        name = os.fsencode(path.name)
+        found = _look(parent_fd, name)
+        if found is not None and stat.S_ISDIR(found.st_mode):
+            _remove_empty(parent_fd, name, path)
+        elif found is not None and not stat.S_ISLNK(found.st_mode):
+            raise DangerousDestination(f"a link would replace a file: {path}")
+        place(parent_fd, name, lambda new: os.symlink(os.fsencode(target), new, dir_fd=parent_fd))
+    finally:
+        os.close(parent_fd)
+
+
+def _remove_empty(parent_fd: int, name: bytes, path: Path) -> None:
+    try:
+        os.rmdir(name, dir_fd=parent_fd)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise DangerousDestination(
+            f"a link would replace a directory that is not empty: {path}",
+            hint="Choose a path that is free, a link, or an empty directory.",
+        ) from exc
+
+
+def _open_parent(path: Path) -> int:
+    os.makedirs(path.parent, exist_ok=True)
+    return os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _make_root(parent_fd: int, name: bytes, path: Path) -> bool:
+    found = _look(parent_fd, name)
+    if found is not None and not stat.S_ISDIR(found.st_mode):
+        _refuse_unless_tree_link(path)
+        os.unlink(name, dir_fd=parent_fd)
+        found = None
+    if found is None:
+        # Another process that is faster finds its lock taken, or takes it from this one.
+        with suppress(FileExistsError):
+            os.mkdir(name, _OWNER_ALL, dir_fd=parent_fd)
+            return True
+    return False
+
+
+def _refuse_unless_tree_link(path: Path) -> None:
+    try:
+        target = os.readlink(path)
+    except OSError as exc:
+        raise DangerousDestination(
+            f"the destination is not a directory: {path}", hint="Choose a directory."
+        ) from exc
+    if not _TREE_LINK.search(target):
+        raise DangerousDestination(
+            f"the destination is a symbolic link, which is never followed: {path} -> {target}",
+            hint="Name the directory that the link points to, or remove the link.",
+        )
+
+
+def _lock(root_fd: int, path: Path) -> None:
+    try:
+        fcntl.flock(root_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        raise DestinationBusy(
+            f"another process is laying out a snapshot at {path}", destination=str(path)
+        ) from exc
+
+
+def _look(directory_fd: int, name: bytes) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _set_mode(fd: int, mode: int) -> bool:
+    if os.fstat(fd).st_mode & 0o7777 == mode:
+        return True
+    os.fchmod(fd, mode)
+    return mode <= 0o777 or os.fstat(fd).st_mode & 0o7777 == mode
+
+
+def _is_listed(path: bytes, listed: Callable[[bytes], bool]) -> bool:
+    return listed(path) or listed(path + b"/")
