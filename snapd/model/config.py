@@ -1,0 +1,244 @@
+"""A configuration document, checked whole, becomes `Settings`; every complaint names the key."""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from snapd.model.errors import InvalidConfig, UsageError
+from snapd.model.settings import (
+    CacheSettings,
+    DaemonSettings,
+    LogSettings,
+    Settings,
+    StoreSettings,
+    TransferSettings,
+)
+from snapd.model.units import parse_duration_seconds, parse_size_bytes
+from snapd.model.uris import parse_store_uri
+
+SECTIONS: Mapping[str, type] = MappingProxyType(
+    {
+        "daemon": DaemonSettings,
+        "cache": CacheSettings,
+        "transfer": TransferSettings,
+        "log": LogSettings,
+    }
+)
+"""The tables of a document; besides them there is the array of tables `[[store]]`."""
+
+_MAY_BE_ZERO = frozenset(
+    {
+        "quarantine_max_bytes",
+        "socket_mode",
+        "pulls_queued_max",
+        "jobs_remembered",
+        "grace_seconds",
+        "backoff_base_seconds",
+    }
+)
+_OCTAL = re.compile(r"(?:0o?)?[0-7]+", re.ASCII)
+_T = TypeVar("_T")
+
+
+def load_settings(text: str) -> Settings:
+    """Read a TOML document; raises `InvalidConfig` for its syntax and its content alike."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise InvalidConfig(f"the configuration is not TOML: {exc}") from exc
+    return settings_from_document(document)
+
+
+def settings_from_document(document: Mapping[str, Any]) -> Settings:
+    """Check names, types and ranges of a parsed document, and fill in the defaults.
+
+    Raises `InvalidConfig` naming the section, the key and, for an unknown one, the nearest that
+    exists. Nothing is read or opened: that a path or a store exists is checked by its user.
+    """
+    _refuse_unknown(document, [*SECTIONS, "store"], "section")
+    tables = {name: _table(document.get(name, {}), name) for name in SECTIONS}
+    daemon = _section(DaemonSettings, tables["daemon"], "daemon")
+    transfer = _section(TransferSettings, tables["transfer"], "transfer")
+    _check_daemon(daemon)
+    _check_transfer(transfer)
+    return Settings(
+        daemon=daemon,
+        cache=_section(CacheSettings, tables["cache"], "cache"),
+        transfer=transfer,
+        log=_section(LogSettings, tables["log"], "log"),
+        stores=_stores(document.get("store", [])),
+    )
+
+
+def _table(value: object, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidConfig(f"[{name}] is a section, not a single value: {value!r}")
+    return value
+
+
+def _stores(value: object) -> tuple[StoreSettings, ...]:
+    if not isinstance(value, list):
+        raise InvalidConfig("a store is written as [[store]], with two brackets")
+    stores = []
+    for item in value:
+        table = _table(item, "store")
+        if "uri" not in table:
+            raise InvalidConfig("[[store]] needs a uri")
+        stores.append(_section(StoreSettings, table, "store"))
+    uris = [str(parse_store_uri(store.uri)) for store in stores]
+    for uri in uris:
+        if uris.count(uri) > 1:
+            raise InvalidConfig(f"[[store]] {uri} is configured twice")
+    return tuple(stores)
+
+
+def _section(kind: type[_T], table: Mapping[str, Any], name: str) -> _T:
+    """Build one dataclass of `settings` from one table, checking each value by its field."""
+    hints = get_type_hints(kind)
+    _refuse_unknown(table, list(hints), f"key in [{name}]")
+    return kind(**{key: _value(value, hints[key], key, name) for key, value in table.items()})
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: list[str], what: str) -> None:
+    for name in given:
+        if name in known:
+            continue
+        home = [section for section, kind in SECTIONS.items() if name in _keys(kind)]
+        nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        advice = f"it belongs to [{home[0]}]" if home else f"the nearest is {nearest!r}"
+        raise InvalidConfig(f"unknown {what}: {name!r}; {advice}", key=name, nearest=nearest)
+
+
+def _keys(kind: type) -> list[str]:
+    return [field.name for field in fields(kind)]
+
+
+class _BadValueError(Exception):
+    """What is wrong with a value; `_value` adds which one it is."""
+
+
+def _value(value: object, hint: Any, key: str, section: str) -> object:
+    try:
+        read = _read(value, hint, key)
+        _CHECKS.get(key, _accept)(read)
+    except (UsageError, _BadValueError) as exc:
+        raise InvalidConfig(f"[{section}] {key} = {value!r}: {exc}", key=key) from exc
+    return read
+
+
+def _read(value: object, hint: Any, key: str) -> object:
+    """Turn a TOML value into what the field holds; a `_BadValueError` says what is expected."""
+    if get_origin(hint) is Literal:
+        return _choice(value, get_args(hint))
+    if get_origin(hint) is tuple:
+        return _texts(value)
+    if hint is int or hint is float:
+        return _number(_from_text(value, key), hint, key)
+    if type(value) is not hint:
+        raise _BadValueError(
+            "true or false is expected" if hint is bool else "a string is expected"
+        )
+    return value
+
+
+def _choice(value: object, choices: tuple[str, ...]) -> object:
+    if value not in choices:
+        raise _BadValueError(f"one of {', '.join(choices)} is expected")
+    return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise _BadValueError("a list of strings is expected")
+    return tuple(value)
+
+
+def _from_text(value: object, key: str) -> object:
+    """Read what people write as a string where the field holds a number."""
+    if not isinstance(value, str):
+        return value
+    words = key.split("_")
+    if "bytes" in words:
+        return parse_size_bytes(value)
+    if "seconds" in words:
+        return parse_duration_seconds(value)
+    if "mode" in words:
+        return int(value, 8) if _OCTAL.fullmatch(value) else value
+    return value
+
+
+def _number(value: object, hint: type[int] | type[float], key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _BadValueError("a number is expected")
+    if hint is int and not isinstance(value, int):
+        raise _BadValueError("a whole number is expected")
+    if not math.isfinite(value) or value < 0 or (value == 0 and key not in _MAY_BE_ZERO):
+        raise _BadValueError("it is out of range")
+    return hint(value)
+
+
+def _accept(_: Any) -> None:
+    """Most values need no check beyond their type and range."""
+
+
+def _check_mode(mode: int) -> None:
+    if mode > 0o777:
+        raise _BadValueError('a mode is written as 0o660 or "0660", at most 0777')
+
+
+def _check_absolute(path: str) -> None:
+    if path and not path.startswith("/"):
+        raise _BadValueError("an absolute path is expected")
+
+
+def _check_listen(address: str) -> None:
+    host, separator, port = address.rpartition(":")
+    if address and not (separator and host and port.isascii() and port.isdecimal()):
+        raise _BadValueError("host:port is expected, or nothing")
+    if address and int(port) > 65535:
+        raise _BadValueError("a port is at most 65535")
+
+
+def _check_allowed(uris: tuple[str, ...]) -> None:
+    for uri in uris:
+        if uri != "*":
+            parse_store_uri(uri)
+
+
+def _check_endpoint(url: str) -> None:
+    if url and not url.startswith(("http://", "https://")):
+        raise _BadValueError("http://host:port or https://host is expected")
+
+
+_CHECKS: Mapping[str, Callable[[Any], object]] = MappingProxyType(
+    {
+        "socket": _check_absolute,
+        "socket_mode": _check_mode,
+        "listen": _check_listen,
+        "stores": _check_allowed,
+        "directory": _check_absolute,
+        "uri": parse_store_uri,
+        "endpoint_url": _check_endpoint,
+        "ca_file": _check_absolute,
+    }
+)
+
+
+def _check_daemon(daemon: DaemonSettings) -> None:
+    if "*" in daemon.stores and len(daemon.stores) > 1:
+        raise InvalidConfig("[daemon] stores: '*' allows every store and stands alone")
+
+
+def _check_transfer(transfer: TransferSettings) -> None:
+    for key in ("batch_bytes", "range_bytes"):
+        if getattr(transfer, key) > transfer.bytes_in_flight:
+            raise InvalidConfig(f"[transfer] {key} is larger than bytes_in_flight", key=key)
+    if transfer.backoff_base_seconds > transfer.backoff_max_seconds:
+        raise InvalidConfig("[transfer] backoff_base_seconds is larger than backoff_max_seconds")
