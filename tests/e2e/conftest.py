@@ -1,0 +1,37 @@
+"""Fixtures of the end-to-end tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.installed import Host
+from tests.servers.seaweed import Seaweed
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """Give a user without any cloud identity."""
+    return Host(tmp_path / "host")
+
+
+@pytest.fixture
+def cloud_host(tmp_path: Path, seaweed: Seaweed) -> Host:
+    """Give a user who may use the real S3 server."""
+    return Host(
+        tmp_path / "host",
+        {
+            **seaweed.environment(),
+            # The reference tool has a variable of its own for the endpoint.
+            "SNAPDIR_S3_STORE_ENDPOINT_URL": seaweed.endpoint_url,
+        },
+    )
+
+
+@pytest.fixture
+def s3_store(seaweed_bucket: str, request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Give a maker of store URIs that only this test uses."""
+    name = "".join(c if c.isalnum() else "-" for c in request.node.name)
+    return lambda: f"s3://{seaweed_bucket}/e2e/{name}"
