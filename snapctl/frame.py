@@ -37,7 +37,9 @@ class HelpEnding(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read `--standalone` as a switch too; click would take the next word for its value."""
         if any(parameter.name == "standalone" for parameter in self.params):
-            args = [_STANDALONE_SWITCHES.get(argument, argument) for argument in args]
+            end = args.index("--") if "--" in args else len(args)
+            switched = [_STANDALONE_SWITCHES.get(argument, argument) for argument in args[:end]]
+            args = switched + args[end:]
         return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socketserver
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -75,7 +75,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, path: Path, scripts: dict[tuple[str, str], Script]) -> None:
+    def __init__(self, path: Path, scripts: Mapping[tuple[str, str], Script]) -> None:
         self.scripts = scripts
         self.requests: list[tuple[str, str, Any]] = []
         self.left = threading.Event()
@@ -86,7 +86,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
 
 @contextmanager
-def scripted_daemon(path: Path, scripts: dict[tuple[str, str], Script]) -> Iterator[_Server]:
+def scripted_daemon(path: Path, scripts: Mapping[tuple[str, str], Script]) -> Iterator[_Server]:
     """Serve `scripts` (by method and path) on the socket at `path` for the length of the block."""
     with _Server(path, scripts) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))

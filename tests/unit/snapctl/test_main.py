@@ -206,19 +206,3 @@ def test_a_terminal_gets_a_bar_and_the_path_stays_alone_on_stdout(tmp_path: Path
     assert ran.stdout == f"/cache/trees/{ID}\n"
     assert "\x1b[?25l" in drawn
     assert "fetched 75 B" in drawn
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_prints_a_script_that_asks_us(tmp_path: Path, shell: str) -> None:
-    ran = snapctl("completion", shell, home=tmp_path)
-    assert ran.returncode == 0
-    assert "_SNAPCTL_COMPLETE" in ran.stdout
-
-
-def test_completion_knows_verbs_and_options(tmp_path: Path) -> None:
-    asked = {"_SNAPCTL_COMPLETE": "bash_complete", "COMP_WORDS": "snapctl ca", "COMP_CWORD": "1"}
-    ran = snapctl(home=tmp_path, extra=asked)
-    assert ran.stdout.split() == ["plain,cancel", "plain,cache"]
-    asked |= {"COMP_WORDS": "snapctl status --js", "COMP_CWORD": "2"}
-    ran = snapctl(home=tmp_path, extra=asked)
-    assert ran.stdout.split() == ["plain,--json"]
