@@ -63,7 +63,7 @@ class Fetcher:
     async def _fetch_batch(
         self, store: RemoteStore, refs: Sequence[ObjectRef]
     ) -> list[tuple[ObjectRef, SnapsyncError]]:
-        writers = [self.blobs.writer(ref) for ref in refs]
+        writers = [self.blobs.writer(ref, source=str(store.uri)) for ref in refs]
         gets = [
             Get(object_key(ref.digest), writer, None, ref.size_bytes)
             for ref, writer in zip(refs, writers, strict=True)
@@ -117,7 +117,7 @@ class Fetcher:
         urgency: Urgency,
         on_bytes: Callable[[int], None],
     ) -> None:
-        writer = self.blobs.large_writer(ref, size_bytes)
+        writer = self.blobs.large_writer(ref, size_bytes, source=str(store.uri))
         try:
             await self._fetch_ranges(store, ref, writer, size_bytes, urgency, on_bytes)
             await to_thread.run_sync(writer.finish)

@@ -194,7 +194,10 @@ class Gathering:
 
     async def _fly_large(self, flight: BlobFlight, ref: ObjectRef, lane: Reservation) -> None:
         try:
-            if not self._crowded() or await to_thread.run_sync(self._still_missing, [ref]):
+            refs = [ref]
+            if self._crowded():
+                refs = await to_thread.run_sync(self._still_missing, refs)
+            if refs:
                 await self._fetcher.fetch_large(self._store, ref, flight.urgency, flight.count)
         finally:
             lane.release()

@@ -1,0 +1,240 @@
+"""Which objects of a push the store has already, in as few requests as that takes."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
+from enum import IntEnum
+
+import anyio
+from blake3 import blake3
+
+from snapd.disk.source import SourceObject
+from snapd.disk.walk import WalkedTree
+from snapd.model.errors import DigestMismatch, KeyMissing, SnapsyncError, StoreMissing
+from snapd.model.ids import Digest
+from snapd.model.layout import OBJECTS_PREFIX, digest_in_key, object_key
+from snapd.model.manifest import Manifest
+from snapd.model.settings import TransferSettings
+from snapd.remote.base import Get, RemoteStore
+from snapd.runtime.limits import Budget
+
+_LISTING_FROM_OBJECTS = 1000
+_LISTED_FOR_EACH_WANTED = 4
+_HEADS_AT_ONCE = 1024
+
+
+class Presence(IntEnum):
+    """What is known of an object in the store."""
+
+    UNKNOWN = 0
+    PRESENT = 1
+    ABSENT = 2
+    DAMAGED = 3
+
+
+class PushObjects:
+    """The distinct objects of a walked tree, and what is known of each in the store.
+
+    Costs about 120 bytes an object: its digest in an index, two numbers and one state.
+    """
+
+    def __init__(self, tree: WalkedTree) -> None:
+        self._tree = tree
+        self._entries, self._numbers = array("I"), array("I")
+        self._index: dict[bytes, int] = {}
+        number = 0
+        for entry_index, entry in enumerate(tree.manifest):
+            if entry.kind == "F":
+                raw = bytes.fromhex(entry.checksum)
+                if raw not in self._index:
+                    self._index[raw] = len(self._entries)
+                    self._entries.append(entry_index)
+                    self._numbers.append(number)
+                number += 1
+        self.states = bytearray(len(self._entries))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> SourceObject:
+        entry, number = self._tree.manifest[self._entries[index]], self._numbers[index]
+        return SourceObject(entry.checksum, self.size_bytes(index), number, entry.path)
+
+    def size_bytes(self, index: int) -> int:
+        """Tell the length of the content of an object."""
+        return self._tree.facts.sizes[self._numbers[index]]
+
+    def find(self, digest: Digest) -> int | None:
+        """Look an object up by its digest."""
+        return self._index.get(bytes.fromhex(digest))
+
+    def indexes(self, *states: Presence) -> array[int]:
+        """List the objects that are in one of these states."""
+        return array("I", (index for index, state in enumerate(self.states) if state in states))
+
+    def judge(self, index: int, size_bytes: int | None) -> None:
+        """Take note of the size that the store tells of an object; None: it has no such object."""
+        if size_bytes is None:
+            self.states[index] = Presence.ABSENT
+        elif size_bytes == self.size_bytes(index):
+            self.states[index] = Presence.PRESENT
+        else:
+            self.states[index] = Presence.DAMAGED
+
+    def take_from_parent(self, parent: Manifest) -> None:
+        """Count as present what a snapshot has that is complete in the store."""
+        for entry in parent:
+            if entry.kind == "F" and (index := self.find(entry.checksum)) is not None:
+                self.states[index] = Presence.PRESENT
+
+
+def listed_keys_max(objects: int) -> int:
+    """Decide how many keys of a listing are worth reading to look up so many objects; 0: none.
+
+    A listing gives 1000 keys a request, but only one page after the other, and a store may hold
+    far more than one snapshot. Asking for each object runs hundreds side by side, and costs on S3
+    the price of a page for every dozen. So a few objects are asked for one by one; for many, the
+    listing is read as long as it is short against them, and the rest is asked for one by one.
+    """
+    return objects * _LISTED_FOR_EACH_WANTED if objects >= _LISTING_FROM_OBJECTS else 0
+
+
+async def look_up(store: RemoteStore, objects: PushObjects) -> None:
+    """Find out about every object that is still unknown; what has another size is damaged.
+
+    A directory store that does not exist yet has nothing.
+    """
+    try:
+        limit = listed_keys_max(len(objects.indexes(Presence.UNKNOWN)))
+        if limit:
+            await _list(store, objects, limit)
+        unknown = objects.indexes(Presence.UNKNOWN)
+        for start in range(0, len(unknown), _HEADS_AT_ONCE):
+            await _head(store, objects, unknown[start : start + _HEADS_AT_ONCE])
+    except StoreMissing:
+        if store.uri.scheme != "file":
+            raise
+        for index in objects.indexes(Presence.UNKNOWN):
+            objects.judge(index, None)
+
+
+async def _list(store: RemoteStore, objects: PushObjects, limit: int) -> None:
+    """Settle what a listing tells, as far as it is read: keys come in the order of digests."""
+    last = ""
+    async with aclosing(store.list(OBJECTS_PREFIX)) as listing:
+        async for info in listing:
+            digest = digest_in_key(info.key, OBJECTS_PREFIX)
+            if digest is None:
+                continue
+            index = objects.find(digest)
+            if index is not None and objects.states[index] == Presence.UNKNOWN:
+                objects.judge(index, info.size_bytes)
+            limit -= 1
+            if not limit:
+                last = digest
+                break
+    for index in objects.indexes(Presence.UNKNOWN):
+        if not last or objects[index].digest <= last:
+            objects.judge(index, None)
+
+
+async def _head(store: RemoteStore, objects: PushObjects, indexes: Sequence[int]) -> None:
+    outcomes = await store.head_batch([object_key(objects[index].digest) for index in indexes])
+    for index, outcome in zip(indexes, outcomes, strict=True):
+        if isinstance(outcome, SnapsyncError):
+            raise outcome
+        objects.judge(index, None if outcome is None else outcome.size_bytes)
+
+
+async def read_again(
+    store: RemoteStore,
+    objects: PushObjects,
+    settings: TransferSettings,
+    on_object: Callable[[int], None],
+) -> None:
+    """Read every object that counts as present, and count as damaged what does not hash right.
+
+    `on_object` is told the size of each that was read. Raises the store's error if one can't be
+    read for another reason.
+    """
+    budget = Budget(objects=settings.objects_in_flight, size_bytes=settings.bytes_in_flight)
+    failures: list[SnapsyncError] = []
+
+    async def read_batch(batch: list[int]) -> None:
+        items = [objects[index] for index in batch]
+        gets = [
+            Get(object_key(item.digest), _HashingSink(item), None, item.size_bytes)
+            for item in items
+        ]
+        async with budget.hold(objects=len(batch)):
+            outcomes = await store.get_batch(gets)
+        for index, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, KeyMissing):
+                objects.judge(index, None)
+            elif isinstance(outcome, DigestMismatch):
+                objects.states[index] = Presence.DAMAGED
+            elif isinstance(outcome, SnapsyncError):
+                failures.append(outcome)
+                group.cancel_scope.cancel()
+            else:
+                on_object(objects.size_bytes(index))
+
+    lanes = max(1, settings.objects_in_flight // settings.batch_objects)
+    batches = batches_of(objects, objects.indexes(Presence.PRESENT), settings)
+
+    async def run_lane() -> None:
+        for batch in batches:
+            await read_batch(batch)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(lanes):
+            group.start_soon(run_lane)
+    if failures:
+        raise failures[0]
+
+
+def batches_of(
+    objects: PushObjects, indexes: Sequence[int], settings: TransferSettings
+) -> Iterator[list[int]]:
+    """Cut objects into batches of so many objects and so many bytes, one object at least."""
+    batch: list[int] = []
+    size_bytes = 0
+    for index in indexes:
+        more = objects.size_bytes(index)
+        if batch and (
+            len(batch) >= settings.batch_objects or size_bytes + more > settings.batch_bytes
+        ):
+            yield batch
+            batch, size_bytes = [], 0
+        batch.append(index)
+        size_bytes += more
+    if batch:
+        yield batch
+
+
+class _HashingSink:
+    """Keeps nothing of a body but its hash."""
+
+    def __init__(self, item: SourceObject) -> None:
+        self._item = item
+        self._hasher = blake3()
+
+    def start(self) -> None:
+        """Begin an attempt with no bytes."""
+        self._hasher = blake3()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Hash the next piece."""
+        self._hasher.update(data)
+
+    def finish(self) -> None:
+        """Compare."""
+        actual = self._hasher.hexdigest()
+        if actual != self._item.digest:
+            raise DigestMismatch(
+                f"the store's object {self._item.digest} ({self._item.path}) hashes to {actual}",
+                object=self._item.digest,
+                path=self._item.path,
+            )
