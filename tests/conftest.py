@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from blockbuster import blockbuster_ctx
 
 pytest_plugins = ["tests.servers.fixtures"]
 
@@ -11,3 +14,10 @@ pytest_plugins = ["tests.servers.fixtures"]
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
     """Run each async test on the standard loop and on uvloop, as the daemon does."""
     return ("asyncio", {"use_uvloop": request.param == "asyncio+uvloop"})
+
+
+@pytest.fixture
+def event_loop_never_blocks() -> Iterator[None]:
+    """Make a blocking call on an event loop an error; calls in worker threads are free."""
+    with blockbuster_ctx():
+        yield

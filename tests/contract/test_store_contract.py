@@ -39,6 +39,8 @@ from snapd.remote.base import (
 from tests.contract.places import Place
 from tests.contract.sinks import GatedSink, RecordingSink, body_of, read, read_all
 
+pytestmark = pytest.mark.usefixtures("event_loop_never_blocks")
+
 MIB = 1024 * 1024
 LARGE_BYTES = 17 * MIB + 3
 ODD_KEYS = [
