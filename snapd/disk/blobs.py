@@ -1,0 +1,149 @@
+"""Verified objects: `blobs/<first 2 hex>/<digest>.<mode>`.
+
+A file gets such a name only after its bytes hashed to the digest. It lies there with the permission
+bits of its mode; set-uid, set-gid and sticky are in the name only and never on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+
+from snapd.disk import fsops
+from snapd.disk.publishing import PERMISSION_BITS, SHARDS, Press, blob_name, hash_file
+from snapd.disk.quarantine import Exhibit
+from snapd.disk.writers import BlobWriter, LargeBlobWriter, OnBytes
+from snapd.model.ids import Digest
+from snapd.model.plan import ObjectRef
+
+__all__ = ["BlobWriter", "Blobs", "LargeBlobWriter"]
+
+_NAME = re.compile(r"([0-9a-f]{64})\.(0|[1-7][0-7]{0,3})", re.ASCII)
+
+
+class Blobs:
+    """All verified objects of the cache. Safe to use from many threads; every call blocks."""
+
+    def __init__(self, press: Press) -> None:
+        self.root = press.root
+        self._press = press
+
+    def shard(self, digest: Digest) -> int:
+        """Give the descriptor of the directory in which an object lies or would lie."""
+        return self._press.shard(digest)
+
+    def path(self, digest: Digest, mode: int) -> Path:
+        """Tell where an object lies or would lie."""
+        return self.root / digest[:2] / blob_name(digest, mode)
+
+    def has(self, digest: Digest, mode: int) -> bool:
+        """Tell whether the object is here under that very mode."""
+        return os.access(blob_name(digest, mode), os.F_OK, dir_fd=self.shard(digest))
+
+    def present(self, refs: Iterable[ObjectRef]) -> list[bool]:
+        """Tell of each reference whether its object is here under its mode."""
+        access, shards = os.access, self._press.shards
+        return [
+            access(f"{digest}.{mode:o}", os.F_OK, dir_fd=shards[int(digest[:2], 16)])
+            for digest, mode, _, _ in refs
+        ]
+
+    def other_mode(self, digests: Iterable[Digest]) -> dict[Digest, int]:
+        """Find objects whatever their mode: each digest that is here, with one of its modes.
+
+        Lists every directory concerned once.
+        """
+        found: dict[Digest, int] = {}
+        for shard, group in groupby(sorted(set(digests)), key=lambda digest: digest[:2]):
+            wanted = set(group)
+            found.update(each for each in self._listing(shard) if each[0] in wanted)
+        return found
+
+    def iterate(self) -> Iterator[tuple[Digest, int]]:
+        """Walk all objects here, once for each mode."""
+        for shard in SHARDS:
+            yield from self._listing(shard)
+
+    def _listing(self, shard: str) -> Iterator[tuple[Digest, int]]:
+        for name in os.listdir(self._press.shards[int(shard, 16)]):
+            match = _NAME.fullmatch(name)
+            if match is not None and name.startswith(shard):
+                yield Digest(match[1]), int(match[2], 8)
+
+    def derive(self, digest: Digest, *, from_mode: int, to_mode: int) -> None:
+        """Make an object that is here under one mode available under another.
+
+        Shares the blocks where the file system can, else copies. Raises `NoSpace` and the like.
+        """
+        with fsops.translated(f"can't give object {digest} the mode {to_mode:o}", self.root):
+            source_fd = fsops.open_own_file(blob_name(digest, from_mode), self.shard(digest))
+            try:
+                with self._press.stage(digest) as staged:
+                    fsops.reflink_or_copy(source_fd, staged.fd)
+                    self._press.publish(staged, digest, to_mode)
+            finally:
+                os.close(source_fd)
+
+    def writer(
+        self, ref: ObjectRef, on_bytes: OnBytes | None = None, *, source: str = ""
+    ) -> BlobWriter:
+        """Make a sink for one whole object. `source` says in a quarantine's note who sent it."""
+        return BlobWriter(self._press, ref, on_bytes, source)
+
+    def large_writer(
+        self,
+        ref: ObjectRef,
+        size_bytes: int,
+        on_bytes: OnBytes | None = None,
+        *,
+        source: str = "",
+    ) -> LargeBlobWriter:
+        """Make a writer for an object of known size that arrives in parts."""
+        return LargeBlobWriter(self._press, ref, size_bytes, on_bytes, source)
+
+    def verify(self, digest: Digest, mode: int) -> bool:
+        """Hash an object anew; a wrong permission on disk is put right on the way.
+
+        False if the bytes are wrong or the object is not here. Raises if it can't be read.
+        """
+        with fsops.translated(f"can't verify object {digest}", self.root):
+            try:
+                fd = fsops.open_own_file(blob_name(digest, mode), self.shard(digest))
+            except FileNotFoundError:
+                return False
+            try:
+                if os.fstat(fd).st_mode & 0o7777 != mode & PERMISSION_BITS:
+                    os.fchmod(fd, mode & PERMISSION_BITS)
+                return hash_file(fd) == digest
+            finally:
+                os.close(fd)
+
+    def changed_ns(self, digest: Digest, mode: int) -> int:
+        """Tell when the bytes of an object that is here were written."""
+        name = blob_name(digest, mode)
+        return os.stat(name, dir_fd=self.shard(digest), follow_symlinks=False).st_mtime_ns
+
+    def quarantine(self, digest: Digest, mode: int) -> None:
+        """Take an object whose bytes are wrong out of the cache; an absent one is no error.
+
+        Trees that hold it are the caller's business.
+        """
+        name, shard, kept_in = blob_name(digest, mode), self.shard(digest), self._press.quarantine
+        with (
+            fsops.translated(f"can't quarantine object {digest}", self.root),
+            suppress(FileNotFoundError),
+        ):
+            fd = fsops.open_own_file(name, shard)
+            try:
+                actual, size_bytes = hash_file(fd), os.fstat(fd).st_size
+            finally:
+                os.close(fd)
+            kept_in.keep(
+                Exhibit(digest, actual, size_bytes, path=name, source=os.fspath(self.root)),
+                lambda kept: os.rename(name, kept, src_dir_fd=shard, dst_dir_fd=kept_in.fd),
+            )
+            os.unlink(name, dir_fd=shard)

@@ -1,0 +1,172 @@
+"""From bytes to a verified object at its final name, or into the quarantine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from snapd.disk import fsops
+from snapd.disk.quarantine import Exhibit, Quarantine
+from snapd.disk.staging import Staging
+from snapd.model.errors import DigestMismatch, SnapsyncError
+from snapd.model.ids import Digest
+from snapd.model.plan import ObjectRef
+from snapd.model.settings import MIB
+
+SHARDS = tuple(f"{number:02x}" for number in range(256))
+PERMISSION_BITS = 0o777
+
+_READ_BYTES = MIB
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+def blob_name(digest: Digest, mode: int) -> str:
+    """Name the file of an object: `("49dc...", 0o644)` -> `49dc....644`."""
+    return f"{digest}.{mode:o}"
+
+
+def hash_file(fd: int) -> Digest:
+    """Hash an open file from its start."""
+    hasher = blake3()
+    buffer = bytearray(_READ_BYTES)
+    offset = 0
+    with memoryview(buffer) as view:
+        while count := os.preadv(fd, [buffer], offset):
+            hasher.update(view[:count])
+            offset += count
+    return Digest(hasher.hexdigest())
+
+
+class StagedFile:
+    """A file being written, mode 0600: without a name, or with one in the staging directory."""
+
+    __slots__ = ("_name", "_staging", "fd")
+
+    def __init__(self, staging: Staging, dir_fd: int, *, unnamed: bool) -> None:
+        self._staging = staging
+        self._name = ""
+        if unnamed:
+            self.fd = fsops.open_unnamed(dir_fd)
+        else:
+            self._name = staging.new_name()
+            self.fd = os.open(self._name, _CREATE, 0o600, dir_fd=staging.fd)
+
+    def __enter__(self) -> StagedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def link(self, name: str, dir_fd: int) -> None:
+        """Give it a name; `FileExistsError` if that is taken."""
+        if not self._name:
+            fsops.link_unnamed(self.fd, name, dir_fd)
+            return
+        source_fd = self._staging.fd
+        os.link(self._name, name, src_dir_fd=source_fd, dst_dir_fd=dir_fd, follow_symlinks=False)
+
+    def close(self) -> None:
+        """Close it; unless `link` gave it a name it is gone."""
+        os.close(self.fd)
+        if self._name:
+            os.unlink(self._name, dir_fd=self._staging.fd)
+
+
+class Received(NamedTuple):
+    """What arrived for an object: what it hashes to, how long it is, who sent it."""
+
+    actual: str
+    size_bytes: int
+    source: str
+
+
+class Press:
+    """Gives verified bytes their final names. Safe to use from many threads.
+
+    Holds one open descriptor for each of the 256 directories until `close`. With `unnamed` new
+    bytes go to files without a name; otherwise to names in the staging directory.
+    """
+
+    def __init__(
+        self, root: Path, staging: Staging, quarantine: Quarantine, *, unnamed: bool
+    ) -> None:
+        self.root = root
+        self.quarantine = quarantine
+        self.shards = [os.open(root / shard, fsops.DIRECTORY) for shard in SHARDS]
+        self._staging = staging
+        self._unnamed = unnamed
+
+    def close(self) -> None:
+        """Let go of the directories."""
+        for fd in self.shards:
+            os.close(fd)
+        self.shards.clear()
+
+    def shard(self, digest: Digest) -> int:
+        """Give the descriptor of the directory in which an object lies or would lie."""
+        return self.shards[int(digest[:2], 16)]
+
+    def stage(self, digest: Digest) -> StagedFile:
+        """Open a new file that can become the object."""
+        return StagedFile(self._staging, self.shard(digest), unnamed=self._unnamed)
+
+    def publish(self, staged: StagedFile, digest: Digest, mode: int) -> None:
+        """Give verified bytes their final name; somebody else's copy there is as good."""
+        os.fchmod(staged.fd, mode & PERMISSION_BITS)
+        with suppress(FileExistsError):
+            staged.link(blob_name(digest, mode), self.shard(digest))
+
+    def settle_bytes(self, ref: ObjectRef, data: bytearray, source: str) -> None:
+        """Verify bytes in memory and publish them; raises `DigestMismatch`, `NoSpace`, ..."""
+        received = Received(blake3(data).hexdigest(), len(data), source)
+        if received.actual != ref.digest:
+
+            def place(name: str) -> None:
+                fd = os.open(name, _CREATE, 0o600, dir_fd=self.quarantine.fd)
+                try:
+                    fsops.write_all(fd, data)
+                finally:
+                    os.close(fd)
+
+            raise self._mismatch(ref, received, place)
+        try:
+            with self.stage(ref.digest) as staged:
+                fsops.write_all(staged.fd, data)
+                self.publish(staged, ref.digest, ref.mode)
+        except OSError as exc:
+            raise self.failure(ref, exc) from exc
+
+    def settle_file(self, ref: ObjectRef, staged: StagedFile, received: Received) -> None:
+        """Publish a staged file if its bytes are right; raises as `settle_bytes` does."""
+        if received.actual != ref.digest:
+            raise self._mismatch(ref, received, lambda name: staged.link(name, self.quarantine.fd))
+        try:
+            self.publish(staged, ref.digest, ref.mode)
+        except OSError as exc:
+            raise self.failure(ref, exc) from exc
+
+    def failure(self, ref: ObjectRef, exc: OSError) -> SnapsyncError:
+        """Say which object could not be stored, where and why."""
+        return fsops.translate(exc, f"can't store object {ref.digest} ({ref.path})", self.root)
+
+    def _mismatch(
+        self, ref: ObjectRef, received: Received, place: Callable[[str], None]
+    ) -> DigestMismatch:
+        """Keep wrong bytes in the quarantine and make the error that says so."""
+        actual, size_bytes, source = received
+        kept = self.quarantine.keep(
+            Exhibit(ref.digest, actual, size_bytes, ref.path, source), place
+        )
+        return DigestMismatch(
+            f"object {ref.digest} ({ref.path}) came as {size_bytes} bytes that hash to {actual}",
+            object=ref.digest,
+            expected=ref.digest,
+            actual=actual,
+            path=ref.path,
+            quarantined=os.fspath(kept) if kept else "",
+        )

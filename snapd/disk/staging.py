@@ -1,0 +1,142 @@
+"""Half-done work of each process that has the cache open, and what it tells after a crash.
+
+Every process works in a directory of its own below `staging/`. Its `marker` file is locked for as
+long as the process lives, holds the boot ID, and its modification time is the moment up to which
+everything is known to be durable. A marker that nobody locks belongs to a process that died: with
+another boot ID the machine went down too, and whatever is younger may not have reached the disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from snapd.disk import fsops
+
+_MARKER = "marker"
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+def boot_id() -> str:
+    """Name this run of the machine; empty if the system can't tell, which equals no other run."""
+    try:
+        with open(_BOOT_ID, encoding="ascii") as source:
+            return source.read().strip()
+    except OSError:
+        return ""
+
+
+class Staging:
+    """This process's own directory below `staging/`; `fd` is open as long as it is."""
+
+    def __init__(self, path: Path, fd: int, marker_fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        self._marker_fd = marker_fd
+
+    @classmethod
+    def create(cls, root: Path, boot: str) -> Staging:
+        """Make the directory and its locked marker, durably, before anything else is written.
+
+        Only while no other process looks for dead ones: the marker is not locked from the start.
+        """
+        path = root / secrets.token_hex(8)
+        path.mkdir(mode=0o700)
+        fd = os.open(path, fsops.DIRECTORY)
+        marker_fd = os.open(
+            _MARKER, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd
+        )
+        fcntl.flock(marker_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fsops.write_all(marker_fd, boot.encode("ascii"))
+        fsops.fsync(marker_fd)
+        fsops.fsync(fd)
+        fsops.fsync_directory(root)
+        return cls(path, fd, marker_fd)
+
+    def new_name(self) -> str:
+        """Invent a name that nobody else uses."""
+        return secrets.token_hex(12)
+
+    def clock_ns(self) -> int:
+        """Read the clock that stamps files, which is not the one that programs read."""
+        os.utime(self.fd)
+        return os.fstat(self.fd).st_mtime_ns
+
+    def mark_durable(self, until_ns: int) -> None:
+        """Note that all files stamped before `until_ns` are durable."""
+        os.utime(self._marker_fd, ns=(until_ns, until_ns))
+
+    def remove(self) -> None:
+        """Remove the directory with all it holds; `close` is still due."""
+        fsops.remove_tree(os.fspath(self.path), self.fd)
+
+    def close(self) -> None:
+        """Let go of the directory; one that was not removed is then a dead process's."""
+        os.close(self._marker_fd)
+        os.close(self.fd)
+
+
+class Leftover:
+    """The directory of a process that died; locked until `close`, so that one process sweeps it."""
+
+    def __init__(self, path: Path, fd: int, marker_fd: int | None) -> None:
+        self._path = path
+        self._fd = fd
+        self._marker_fd = marker_fd
+
+    def durable_until_ns(self) -> int:
+        """Tell up to which time stamp the dead process had made everything durable."""
+        return 0 if self._marker_fd is None else os.fstat(self._marker_fd).st_mtime_ns
+
+    def boot_id(self) -> str:
+        """Tell in which run of the machine the process worked; empty if that got lost."""
+        return "" if self._marker_fd is None else os.pread(self._marker_fd, 100, 0).decode()
+
+    def wrote_nothing(self) -> bool:
+        """Tell whether the process died before it had a marker, hence before it wrote anything."""
+        return self._marker_fd is None
+
+    def remove(self) -> None:
+        """Remove what the dead process left."""
+        fsops.remove_tree(os.fspath(self._path), self._fd)
+
+    def close(self) -> None:
+        """Unlock."""
+        if self._marker_fd is not None:
+            os.close(self._marker_fd)
+        os.close(self._fd)
+
+
+def find_leftovers(root: Path) -> Iterator[Leftover]:
+    """Find the directories below `staging/` whose processes are dead.
+
+    Only while no other process creates one. The caller closes what it is given.
+    """
+    with os.scandir(root) as entries:
+        paths = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for path in paths:
+        with suppress(FileNotFoundError):
+            fd = os.open(path, fsops.DIRECTORY)
+            try:
+                marker_fd = _lock_marker(fd)
+            except BlockingIOError:
+                os.close(fd)
+                continue
+            yield Leftover(path, fd, marker_fd)
+
+
+def _lock_marker(dir_fd: int) -> int | None:
+    try:
+        fd = os.open(_MARKER, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise
+    return fd

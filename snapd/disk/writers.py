@@ -1,0 +1,287 @@
+"""Sinks that take an object's bytes as they arrive, verify them and publish the object."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+from blake3 import blake3
+
+from snapd.disk import fsops
+from snapd.disk.publishing import Press, Received, StagedFile, hash_file
+from snapd.model.errors import ActionFailed, ConnectionLost
+from snapd.model.plan import ObjectRef
+from snapd.model.settings import MIB
+
+_OVERRUN_BYTES = MIB
+_BUFFER_MAX_BYTES = 16 * MIB
+
+OnBytes = Callable[[int], None]
+"""Told how many more bytes arrived; a negative number takes back what came to nothing."""
+
+
+class BlobWriter:
+    """A sink for one whole object; one thread at a time.
+
+    A small body stays in memory and is hashed once at the end; one that is longer than announced by
+    more than 1 MiB goes on in a staged file, hashed as it comes. `finish` publishes the object or
+    raises `DigestMismatch` with the bytes in the quarantine; after any error no bytes are left.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_buffer_max_bytes",
+        "_hasher",
+        "_on_bytes",
+        "_press",
+        "_ref",
+        "_size_bytes",
+        "_source",
+        "_staged",
+    )
+
+    def __init__(self, press: Press, ref: ObjectRef, on_bytes: OnBytes | None, source: str) -> None:
+        self._press = press
+        self._ref = ref
+        self._on_bytes = on_bytes
+        self._source = source
+        self._buffer = bytearray()
+        self._buffer_max_bytes = min(ref.size_bytes, _BUFFER_MAX_BYTES) + _OVERRUN_BYTES
+        self._staged: StagedFile | None = None
+        self._hasher: blake3 | None = None
+        self._size_bytes = 0
+
+    def start(self) -> None:
+        """Begin with no bytes, whatever came before."""
+        self.discard()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Take the next piece."""
+        if self._staged is None and len(self._buffer) + len(data) <= self._buffer_max_bytes:
+            self._buffer += data
+        else:
+            self._spill(data)
+        self._size_bytes += len(data)
+        if self._on_bytes is not None:
+            self._on_bytes(len(data))
+
+    def _spill(self, data: bytes | memoryview) -> None:
+        try:
+            if self._staged is None or self._hasher is None:
+                self._staged = self._press.stage(self._ref.digest)
+                self._hasher = blake3(self._buffer)
+                fsops.write_all(self._staged.fd, self._buffer)
+                self._buffer = bytearray()
+            fsops.write_all(self._staged.fd, data)
+            self._hasher.update(data)
+        except OSError as exc:
+            self.discard()
+            raise self._press.failure(self._ref, exc) from exc
+
+    def finish(self) -> None:
+        """Verify and publish the object."""
+        try:
+            if self._staged is None or self._hasher is None:
+                self._press.settle_bytes(self._ref, self._buffer, self._source)
+            else:
+                received = Received(self._hasher.hexdigest(), self._size_bytes, self._source)
+                self._press.settle_file(self._ref, self._staged, received)
+        except BaseException:
+            self.discard()
+            raise
+        self._forget()
+
+    def discard(self) -> None:
+        """Forget all bytes and leave no file; may be called at any time, and again."""
+        taken_back = self._size_bytes
+        self._forget()
+        if taken_back and self._on_bytes is not None:
+            self._on_bytes(-taken_back)
+
+    def _forget(self) -> None:
+        staged, self._staged = self._staged, None
+        self._hasher = None
+        self._size_bytes = 0
+        if self._buffer:
+            self._buffer = bytearray()
+        if staged is not None:
+            staged.close()
+
+
+class LargeBlobWriter:
+    """An object of known size that arrives in parts, several at once from different threads.
+
+    A part lies in memory until it is whole; then it is written at its place, and hashed as soon as
+    all bytes before it have been hashed. So bytes are touched once, and what is held is the parts
+    under way plus those that wait for an earlier one. `on_bytes` is told what parts take and, when
+    a part starts again, what it gives back.
+    """
+
+    def __init__(
+        self,
+        press: Press,
+        ref: ObjectRef,
+        size_bytes: int,
+        on_bytes: OnBytes | None,
+        source: str,
+    ) -> None:
+        self._press = press
+        self._ref = ref
+        self._size_bytes = size_bytes
+        self._on_bytes = on_bytes
+        self._source = source
+        self._hasher = blake3()
+        self._state = threading.Condition()
+        self._hashed_bytes = 0
+        self._hashing = False
+        self._waiting: dict[int, bytearray] = {}
+        self._arrived: dict[int, int] = {}
+        self._must_reread = False
+        self._users = 0
+        self._closed = False
+        try:
+            self._staged = press.stage(ref.digest)
+        except OSError as exc:
+            raise press.failure(ref, exc) from exc
+
+    def part(self, offset: int, length: int) -> PartSink:
+        """Make a sink for `length` bytes at `offset`; it takes memory from its `start` on."""
+        return PartSink(self, offset, length)
+
+    def count(self, size_bytes: int) -> None:
+        """Tell `on_bytes` what a part took or gave back."""
+        if self._on_bytes is not None and size_bytes:
+            self._on_bytes(size_bytes)
+
+    def take(self, offset: int, data: bytearray) -> None:
+        """Write a whole part at its place and hash it in its turn; the buffer is the writer's now.
+
+        Returns once the part is hashed, or waits for an earlier one that is not here yet.
+        """
+        with self._state:
+            if self._closed:
+                raise ActionFailed(f"object {self._ref.digest} is not being written any more")
+            self._users += 1
+        try:
+            fsops.pwrite_all(self._staged.fd, data, offset)
+            self._hash_in_order(offset, data)
+        except OSError as exc:
+            raise self._press.failure(self._ref, exc) from exc
+        finally:
+            self._leave()
+
+    def _hash_in_order(self, offset: int, data: bytearray) -> None:
+        with self._state:
+            if offset in self._arrived:
+                self._must_reread = True
+            self._arrived[offset] = len(data)
+            if offset >= self._hashed_bytes:
+                self._waiting[offset] = data
+            while self._hashing and self._waiting_in_line(offset):
+                self._state.wait()
+            if self._hashing:
+                return
+            self._hashing = True
+        try:
+            while (piece := self._next_piece()) is not None:
+                self._hasher.update(piece)
+                with self._state:
+                    self._hashed_bytes += len(piece)
+                    self._state.notify_all()
+        finally:
+            with self._state:
+                self._hashing = False
+                self._state.notify_all()
+
+    def _waiting_in_line(self, offset: int) -> bool:
+        """Tell whether the part still waits although nothing is missing before it."""
+        if offset not in self._waiting:
+            return False
+        reached = self._hashed_bytes
+        while reached < offset and reached in self._arrived:
+            reached += self._arrived[reached]
+        return reached >= offset
+
+    def _next_piece(self) -> bytearray | None:
+        with self._state:
+            return self._waiting.pop(self._hashed_bytes, None)
+
+    def finish(self) -> None:
+        """Verify and publish the object, all of whose parts have finished.
+
+        Raises as a `BlobWriter` does. Nothing but the object or quarantined bytes is left.
+        """
+        try:
+            self._settle()
+        finally:
+            self.discard()
+
+    def _settle(self) -> None:
+        ref, staged = self._ref, self._staged
+        if sum(self._arrived.values()) != self._size_bytes:
+            raise ConnectionLost(f"not all parts of object {ref.digest} ({ref.path}) arrived")
+        with fsops.translated(f"can't verify object {ref.digest}", self._press.root):
+            size_bytes = os.fstat(staged.fd).st_size
+            in_order = self._hashed_bytes == size_bytes == self._size_bytes
+            reread = self._must_reread or not in_order
+            actual = hash_file(staged.fd) if reread else self._hasher.hexdigest()
+        self._press.settle_file(ref, staged, Received(actual, size_bytes, self._source))
+
+    def discard(self) -> None:
+        """Leave no file and no memory; may be called again.
+
+        A part that is just being written keeps the file open until it is done.
+        """
+        with self._state:
+            if self._closed:
+                return
+            self._closed = True
+            self._waiting.clear()
+            self._users += 1
+        self._leave()
+
+    def _leave(self) -> None:
+        with self._state:
+            self._users -= 1
+            if not self._closed or self._users:
+                return
+        self._staged.close()
+
+
+class PartSink:
+    """A sink for one part of a large object; one thread at a time."""
+
+    __slots__ = ("_buffer", "_filled_bytes", "_length", "_offset", "_writer")
+
+    def __init__(self, writer: LargeBlobWriter, offset: int, length: int) -> None:
+        self._writer = writer
+        self._offset = offset
+        self._length = length
+        self._buffer: bytearray | None = None
+        self._filled_bytes = 0
+
+    def start(self) -> None:
+        """Begin with no bytes, whatever came before."""
+        self._writer.count(-self._filled_bytes)
+        self._filled_bytes = 0
+        if self._buffer is None:
+            self._buffer = bytearray(self._length)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Take the next piece; more than the part's length is refused."""
+        end = self._filled_bytes + len(data)
+        if self._buffer is None or end > self._length:
+            raise ConnectionLost(f"more than the {self._length} bytes at {self._offset} arrived")
+        self._buffer[self._filled_bytes : end] = data
+        self._filled_bytes = end
+        self._writer.count(len(data))
+
+    def finish(self) -> None:
+        """Write the part at its place; a short one is refused."""
+        if self._buffer is None or self._filled_bytes != self._length:
+            raise ConnectionLost(
+                f"{self._filled_bytes} of the {self._length} bytes at {self._offset} arrived"
+            )
+        buffer, self._buffer = self._buffer, None
+        self._writer.take(self._offset, buffer)
