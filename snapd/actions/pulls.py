@@ -98,6 +98,11 @@ class Pulls:
         """How many jobs wait for a place."""
         return self._places.waiting
 
+    @property
+    def transfers(self) -> Budget:
+        """What is in flight, over all jobs."""
+        return self._workshop.fetcher.budget
+
     def _position(self, job: Job) -> int:
         """Tell the job's place in the queue, from 1; 0 if it does not wait."""
         return self._places.position(job.urgency)
