@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 
 from snapctl.context import Context
-from snapctl.progress import PullProgress, progress_of
+from snapctl.progress import PullProgress, pull_progress
 from snapd.model.errors import Interrupted, TimedOut, UsageError
 from snapd.model.jobs import JobView, PullRequest
 from snapd.model.settings import Settings
@@ -34,7 +34,7 @@ def pull_here(
     settings = context.settings()
     directory = cache_directory(context, settings, cache_dir)
     try:
-        with progress_of(context.output, time.monotonic) as progress:
+        with pull_progress(context.output, time.monotonic) as progress:
             return anyio.run(
                 partial(_pull, settings, directory, request, deadline, progress),
                 backend_options={"use_uvloop": True},

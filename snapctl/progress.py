@@ -1,9 +1,9 @@
-"""How a running pull is shown: a live bar on a terminal, a plain line now and then without one."""
+"""How running work is shown: a live bar on a terminal, a plain line now and then without."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL_SECONDS = 5.0
 
 
-class PullProgress(AbstractContextManager["PullProgress"]):
-    """Takes the views of one job as they come and shows nothing by itself."""
+class Meter(AbstractContextManager["Meter"]):
+    """Shows how far some work is; this one shows nothing."""
 
     def __exit__(
         self,
@@ -29,22 +29,16 @@ class PullProgress(AbstractContextManager["PullProgress"]):
     ) -> None:
         """Leave the terminal as it was."""
 
-    def update(self, view: JobView) -> None:
-        """Show how the job stands now."""
+    def show(
+        self, name: str, text: str, *, done: int = 0, total: int | None = None, last: bool = False
+    ) -> None:
+        """Say how it stands: `done` of `total`, which is None while nobody knows.
+
+        Called as often as there is news, and at least every 5 seconds; `last` says that it is over.
+        """
 
 
-class EventStream(PullProgress):
-    """Every view as a line of JSON on stdout, for programs."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-
-    def update(self, view: JobView) -> None:
-        """Print the view."""
-        self._output.event(view.to_json())
-
-
-class PlainLines(PullProgress):
+class PlainMeter(Meter):
     """One line at the start, every 5 seconds, and at the end."""
 
     def __init__(self, output: Output, clock: Callable[[], float]) -> None:
@@ -52,15 +46,17 @@ class PlainLines(PullProgress):
         self._clock = clock
         self._due_at = float("-inf")
 
-    def update(self, view: JobView) -> None:
-        """Print a line if one is due; views come at least every 5 seconds."""
+    def show(
+        self, name: str, text: str, *, done: int = 0, total: int | None = None, last: bool = False
+    ) -> None:
+        """Print a line if one is due."""
         now = self._clock()
-        if now >= self._due_at or view.ended:
+        if now >= self._due_at or last:
             self._due_at = now + PLAIN_INTERVAL_SECONDS
-            self._output.note(f"{_short(view)}: {describe(view)}")
+            self._output.note(f"{name}: {text}")
 
 
-class LiveBar(PullProgress):
+class LiveMeter(Meter):
     """A bar that is drawn again in place, on stderr."""
 
     def __init__(self, output: Output) -> None:
@@ -95,26 +91,49 @@ class LiveBar(PullProgress):
         """Leave the last state of the bar on the screen and show the cursor again."""
         self._bar.stop()
 
+    def show(
+        self, name: str, text: str, *, done: int = 0, total: int | None = None, last: bool = False
+    ) -> None:
+        """Draw it; work without a size is whole when it is over."""
+        if last and not total:
+            done, total = 1, 1
+        self._bar.update(self._task, completed=done, total=total or None, text=text)
+
+
+def meter_of(output: Output, clock: Callable[[], float]) -> Meter:
+    """Choose the meter that fits where stderr goes and what the caller asked for."""
+    if output.quiet or output.events:
+        return Meter()
+    if output.stderr.isatty() and output.environment.get("TERM") != "dumb":
+        return LiveMeter(output)
+    return PlainMeter(output, clock)
+
+
+class PullProgress:
+    """Takes the views of one job as they come: to a meter, and as events to stdout."""
+
+    def __init__(self, output: Output, meter: Meter) -> None:
+        self._output = output
+        self._meter = meter
+
     def update(self, view: JobView) -> None:
-        """Draw the view."""
-        self._bar.update(
-            self._task,
-            total=view.bytes_total or (1 if view.state == "done" else None),
-            completed=(view.bytes_cached + view.bytes_fetched)
-            or int(view.state == "done" and not view.bytes_total),
-            text=describe(view),
+        """Show how the job stands now."""
+        if self._output.events:
+            self._output.event(view.to_json())
+        self._meter.show(
+            f"pull {view.snapshot_id[:12]}",
+            describe(view),
+            done=view.bytes_cached + view.bytes_fetched,
+            total=view.bytes_total,
+            last=view.ended,
         )
 
 
-def progress_of(output: Output, clock: Callable[[], float]) -> PullProgress:
-    """Choose the form that fits where stderr goes and what the caller asked for."""
-    if output.events:
-        return EventStream(output)
-    if output.quiet:
-        return PullProgress()
-    if output.stderr.isatty() and output.environment.get("TERM") != "dumb":
-        return LiveBar(output)
-    return PlainLines(output, clock)
+@contextmanager
+def pull_progress(output: Output, clock: Callable[[], float]) -> Iterator[PullProgress]:
+    """Show a pull for the length of the block."""
+    with meter_of(output, clock) as meter:
+        yield PullProgress(output, meter)
 
 
 def follow(views: Iterable[JobView], progress: PullProgress) -> JobView:
@@ -167,7 +186,3 @@ def _describe_done(view: JobView) -> str:
 def seconds_taken(view: JobView) -> float:
     """Tell how long an ended job took, from its acceptance on; 0 while it runs."""
     return max(0.0, view.ended_at - view.created_at) if view.ended_at is not None else 0.0
-
-
-def _short(view: JobView) -> str:
-    return f"pull {view.snapshot_id[:12]}"

@@ -11,7 +11,7 @@ import click
 
 from snapctl.context import Context
 from snapctl.frame import config_option, id_option, standalone_option, store_option, verb
-from snapctl.progress import follow, progress_of, seconds_taken
+from snapctl.progress import follow, pull_progress, seconds_taken
 from snapd.model.errors import DaemonNotRunning, Interrupted, UsageError
 from snapd.model.ids import parse_snapshot_id
 from snapd.model.jobs import JobView, Priority, PullRequest
@@ -123,7 +123,7 @@ def _obtain(context: Context, request: PullRequest, asked: _Options) -> JobView:
         return pull_here(context, request, cache_dir=asked.cache_dir, deadline=deadline)
     try:
         with (
-            progress_of(context.output, time.monotonic) as progress,
+            pull_progress(context.output, time.monotonic) as progress,
             closing(context.client().pull(request, deadline=deadline)) as views,
         ):
             return follow(views, progress)

@@ -9,7 +9,7 @@ import click
 
 from snapctl.context import Context
 from snapctl.frame import id_option, verb
-from snapctl.progress import follow, progress_of
+from snapctl.progress import follow, pull_progress
 from snapd.model.errors import JobNotFound, UsageError
 from snapd.model.ids import parse_snapshot_id
 from snapd.model.jobs import JobView
@@ -28,7 +28,7 @@ def command(context: Context, job: str | None, snapshot_id: str | None) -> None:
     client = context.client()
     chosen = job or _latest_of(client.jobs(), str(snapshot_id)).job_id
     with (
-        progress_of(context.output, time.monotonic) as progress,
+        pull_progress(context.output, time.monotonic) as progress,
         closing(client.watch(chosen)) as views,
     ):
         view = follow(views, progress)

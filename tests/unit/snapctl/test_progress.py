@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from snapctl.output import Output
-from snapctl.progress import LiveBar, PlainLines, describe, follow, progress_of, seconds_taken
+from snapctl.progress import (
+    LiveMeter,
+    PlainMeter,
+    PullProgress,
+    describe,
+    follow,
+    meter_of,
+    pull_progress,
+    seconds_taken,
+)
 from snapd.model.errors import ActionFailed, NoSpace
 from snapd.model.jobs import JobView
 from tests.unit.snapctl.scripted import view
@@ -79,7 +88,8 @@ def test_time_taken_counts_from_acceptance() -> None:
 
 def test_plain_lines_come_at_the_start_every_five_seconds_and_at_the_end() -> None:
     stderr, clock = io.StringIO(), Clock()
-    lines = PlainLines(Output(io.StringIO(), stderr), clock)
+    output = Output(io.StringIO(), stderr)
+    lines = PullProgress(output, PlainMeter(output, clock))
     due: list[float] = []
     for step in range(24):
         clock.now = 100.0 + step / 2
@@ -94,7 +104,7 @@ def test_plain_lines_come_at_the_start_every_five_seconds_and_at_the_end() -> No
 def test_events_are_the_views_on_stdout_and_nothing_else() -> None:
     stdout, stderr = io.StringIO(), io.StringIO()
     output = Output(stdout, stderr, events=True)
-    with progress_of(output, Clock()) as progress:
+    with pull_progress(output, Clock()) as progress:
         follow([seen(), seen("done")], progress)
     states = [json.loads(line)["state"] for line in stdout.getvalue().splitlines()]
     assert states == ["fetching", "done"]
@@ -103,7 +113,7 @@ def test_events_are_the_views_on_stdout_and_nothing_else() -> None:
 
 def test_quiet_shows_nothing() -> None:
     stdout, stderr = io.StringIO(), Terminal()
-    with progress_of(Output(stdout, stderr, quiet=True), Clock()) as progress:
+    with pull_progress(Output(stdout, stderr, quiet=True), Clock()) as progress:
         follow([seen(), seen("done")], progress)
     assert stdout.getvalue() + stderr.getvalue() == ""
 
@@ -111,8 +121,7 @@ def test_quiet_shows_nothing() -> None:
 def test_a_terminal_gets_a_live_bar_with_the_same_words() -> None:
     stdout, stderr = io.StringIO(), Terminal()
     output = Output(stdout, stderr, environment={"TERM": "xterm", "COLUMNS": "80"})
-    with progress_of(output, Clock()) as progress:
-        assert isinstance(progress, LiveBar)
+    with pull_progress(output, Clock()) as progress:
         follow([seen("queued", bytes_total=0), seen(), seen("done")], progress)
     text = stderr.getvalue()
     assert "\x1b[?25h" in text.rpartition("\x1b[?25l")[2], "the cursor is shown again"
@@ -120,10 +129,22 @@ def test_a_terminal_gets_a_live_bar_with_the_same_words() -> None:
     assert stdout.getvalue() == ""
 
 
+def test_work_without_a_size_is_whole_when_it_is_over() -> None:
+    stderr = Terminal()
+    output = Output(io.StringIO(), stderr, environment={"TERM": "xterm", "COLUMNS": "80"})
+    with meter_of(output, Clock()) as meter:
+        assert isinstance(meter, LiveMeter)
+        meter.show("walk", "looking")
+        meter.show("walk", "found nothing", last=True)
+    last_drawn = stderr.getvalue().splitlines()[-2]
+    assert "━" * 16 in last_drawn
+    assert "found nothing" in last_drawn
+
+
 def test_the_bar_leaves_the_terminal_alone_after_a_failure() -> None:
     stderr = Terminal()
     output = Output(io.StringIO(), stderr, environment={"TERM": "xterm"})
-    with suppress(KeyboardInterrupt), progress_of(output, Clock()) as progress:
+    with suppress(KeyboardInterrupt), pull_progress(output, Clock()) as progress:
         progress.update(seen())
         raise KeyboardInterrupt
     assert stderr.getvalue().endswith("\x1b[?25h")
@@ -131,24 +152,24 @@ def test_the_bar_leaves_the_terminal_alone_after_a_failure() -> None:
 
 def test_a_dumb_terminal_gets_plain_lines() -> None:
     output = Output(io.StringIO(), Terminal(), environment={"TERM": "dumb"})
-    assert isinstance(progress_of(output, Clock()), PlainLines)
+    assert isinstance(meter_of(output, Clock()), PlainMeter)
 
 
 def test_following_returns_the_last_view() -> None:
     output = Output(io.StringIO(), io.StringIO(), quiet=True)
-    with progress_of(output, Clock()) as progress:
+    with pull_progress(output, Clock()) as progress:
         assert follow([seen(), seen("done")], progress).tree == "/cache/trees/" + "a" * 64
 
 
 def test_following_a_job_that_failed_raises_its_error() -> None:
     failed = seen("failed", error=NoSpace("the disk is full", path="/d").to_json())
     output = Output(io.StringIO(), io.StringIO(), quiet=True)
-    with progress_of(output, Clock()) as progress, pytest.raises(NoSpace) as caught:
+    with pull_progress(output, Clock()) as progress, pytest.raises(NoSpace) as caught:
         follow([seen(), failed], progress)
     assert caught.value.details == {"path": "/d"}
 
 
 def test_following_nothing_is_a_failure() -> None:
     output = Output(io.StringIO(), io.StringIO(), quiet=True)
-    with progress_of(output, Clock()) as progress, pytest.raises(ActionFailed):
+    with pull_progress(output, Clock()) as progress, pytest.raises(ActionFailed):
         follow([], progress)
