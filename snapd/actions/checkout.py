@@ -175,7 +175,3 @@ def _prune(manifest: Manifest, target: Destination, options: CheckoutOptions) ->
 
     for path in target.prune(manifest_rule(manifest), protected, remove=not options.dryrun):
         yield "./" + os.fsdecode(path)
-
-
-def _listed(manifest: Manifest, path: bytes) -> bool:
-    return manifest.find("./" + os.fsdecode(path)) is not None

@@ -17,9 +17,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from snapd.disk import fsops
 from snapd.disk.descent import Descent
-from snapd.disk.mirror import extraneous, remove_entry, restrict, split
-from snapd.model.errors import DangerousDestination, DestinationBusy
+from snapd.disk.mirror import Rule, extraneous, remove_entry, restrict, split
+from snapd.model.errors import (
+    ActionFailed,
+    DangerousDestination,
+    DestinationBusy,
+    SnapsyncError,
+)
+from snapd.model.manifest import Manifest
 
 TEMPORARY = re.compile(rb"\.snapsync-[0-9a-f]{8}")
 """Names of half-done work, of fixed length so that they fit wherever the final name does."""
@@ -86,7 +93,7 @@ class Destination:
         if self._fresh_root is None:
             self._fresh_root = directory
 
-    def remove_leftovers(self, directory: bytes, listed: Callable[[bytes], bool]) -> None:
+    def remove_leftovers(self, directory: bytes, listed: Rule) -> None:
         """Remove what a killed checkout left half-done in an existing directory."""
         if self.is_fresh(directory):
             return
@@ -104,8 +111,8 @@ class Destination:
 
     def prune(
         self,
-        listed: Callable[[bytes], bool],
-        protected: Callable[[bytes], bool],
+        listed: Rule,
+        protected: Rule,
         *,
         remove: bool,
     ) -> Iterator[bytes]:
@@ -198,7 +205,7 @@ def replace_by_link(path: Path, target: Path) -> None:
     parent_fd = _open_parent(path)
     try:
         name = os.fsencode(path.name)
-        found = _look(parent_fd, name)
+        found = look(parent_fd, name)
         if found is not None and stat.S_ISDIR(found.st_mode):
             _remove_empty(parent_fd, name, path)
         elif found is not None and not stat.S_ISLNK(found.st_mode):
@@ -226,7 +233,7 @@ def _open_parent(path: Path) -> int:
 
 
 def _make_root(parent_fd: int, name: bytes, path: Path) -> bool:
-    found = _look(parent_fd, name)
+    found = look(parent_fd, name)
     if found is not None and not stat.S_ISDIR(found.st_mode):
         _refuse_unless_tree_link(path)
         os.unlink(name, dir_fd=parent_fd)
@@ -262,7 +269,8 @@ def _lock(root_fd: int, path: Path) -> None:
         ) from exc
 
 
-def _look(directory_fd: int, name: bytes) -> os.stat_result | None:
+def look(directory_fd: int, name: bytes) -> os.stat_result | None:
+    """Tell what has a name, without following it; None if nothing has."""
     try:
         return os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
     except FileNotFoundError:
@@ -276,5 +284,20 @@ def _set_mode(fd: int, mode: int) -> bool:
     return mode <= 0o777 or os.fstat(fd).st_mode & 0o7777 == mode
 
 
-def _is_listed(path: bytes, listed: Callable[[bytes], bool]) -> bool:
+def manifest_rule(manifest: Manifest) -> Rule:
+    """Make the rule that says what the manifest lists."""
+    return lambda path: manifest.find("./" + os.fsdecode(path)) is not None
+
+
+def path_error(error: OSError, destination: Path, path: str) -> SnapsyncError:
+    """Say which path of a snapshot could not be laid out, and why."""
+    if error.errno == errno.EXDEV:
+        return ActionFailed(
+            f"a hard link can't lead from the cache's mount to {destination}: {path}",
+            hint="Use --mode auto, or a destination in the mount that holds the cache.",
+        )
+    return fsops.translate(error, "can't lay out", destination / path)
+
+
+def _is_listed(path: bytes, listed: Rule) -> bool:
     return listed(path) or listed(path + b"/")

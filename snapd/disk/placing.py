@@ -28,6 +28,8 @@ LARGE_FILE_BYTES = 64 * 1024
 """Larger files are worth a thread of their own; handing over smaller ones costs more than it
 gains."""
 
+SETID = stat.S_ISUID | stat.S_ISGID
+
 _READ_BYTES = 1024 * 1024
 _SOURCE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW_FILE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -1,0 +1,80 @@
+"""What a checkout is asked to do, how it tells its progress, and what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from snapd.model.exclude import Excludes
+from snapd.model.ids import SnapshotId
+
+CheckoutMode = Literal["auto", "reflink", "hardlink", "copy", "symlink"]
+CHECKOUT_MODES: tuple[CheckoutMode, ...] = get_args(CheckoutMode)
+
+
+@dataclass(frozen=True)
+class CheckoutOptions:
+    """What a checkout does and what it must not touch.
+
+    `exclude` protects from deletion; its patterns are searched in paths that start with `./`.
+    `protected` are caches and stores, which a destination may neither be, hold nor lie in; `home`
+    is a directory that it may neither be nor hold. `verify` hashes every file as it is laid out.
+    """
+
+    mode: CheckoutMode = "auto"
+    delete: bool = False
+    dryrun: bool = False
+    exclude: Excludes | None = None
+    keep_setid: bool = False
+    protected: tuple[Path, ...] = ()
+    home: Path | None = None
+    verify: bool = False
+
+
+class CheckoutProgress(NamedTuple):
+    """How far a checkout is; bytes are those that the manifest states, which is a hint."""
+
+    files_done: int
+    files_total: int
+    bytes_done: int
+    bytes_total: int
+
+
+OnProgress = Callable[[CheckoutProgress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckoutChange:
+    """One thing that a dry run found: `A` to be made, `M` to be replaced or changed."""
+
+    status: Literal["A", "M"]
+    path: str
+
+
+@dataclass(frozen=True)
+class CheckoutReport:
+    """What was done, or with `dryrun` would be. `files` counts all; `kept` of them were right.
+
+    `mode` is what was used in fact: `auto` is reported as `reflink` or `copy`.
+    """
+
+    snapshot_id: SnapshotId
+    destination: Path
+    mode: str
+    dryrun: bool = False
+    files: int = 0
+    directories: int = 0
+    kept: int = 0
+    linked: int = 0
+    reflinked: int = 0
+    copied: int = 0
+    bytes_copied: int = 0
+    deleted: tuple[str, ...] = ()
+    changes: tuple[CheckoutChange, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Render for `--json`."""
+        return asdict(self) | {"destination": str(self.destination)}
