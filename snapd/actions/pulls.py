@@ -21,6 +21,7 @@ from snapd.model.plan import PullPlan
 from snapd.model.settings import Settings
 from snapd.model.units import format_size
 from snapd.remote.stores import Stores
+from snapd.runtime.background import background_tasks
 from snapd.runtime.flight import Flights, Ticket
 from snapd.runtime.limits import Budget
 from snapd.runtime.log import job_context
@@ -208,7 +209,7 @@ async def open_pulls(
     transfer = settings.transfer
     budget = Budget(objects=transfer.objects_in_flight, size_bytes=transfer.bytes_in_flight)
     fetcher = Fetcher(cache.blobs, budget, transfer, observer)
-    async with anyio.create_task_group() as task_group:
+    async with background_tasks() as task_group:
         workshop = Workshop(
             cache=cache,
             stores=stores,
@@ -219,7 +220,4 @@ async def open_pulls(
             now=now,
         )
         pulls = Pulls(settings, workshop, Flights(task_group))
-        try:
-            yield pulls
-        finally:
-            task_group.cancel_scope.cancel()
+        yield pulls

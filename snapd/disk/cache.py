@@ -142,14 +142,15 @@ class Cache:
         return view
 
     def _view(self, manifest: Manifest, store: str, now: float) -> SnapshotView:
-        objects = {manifest[index].checksum for index in manifest.distinct_objects()}
+        entries = map(manifest.__getitem__, manifest.distinct_objects())
+        sizes = {entry.checksum: entry.size_bytes for entry in entries}
         return SnapshotView(
             snapshot_id=manifest.id,
             store=store,
             tree=os.fspath(self.trees.path(manifest.id)),
             files=manifest.file_count,
-            objects=len(objects),
-            size_bytes=manifest.total_bytes,
+            objects=len(sizes),
+            size_bytes=sum(sizes.values()),
             completed_at=now,
             used_at=now,
         )

@@ -106,7 +106,10 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotView:
-    """One complete snapshot in the cache, as `snapctl cache ls` lists it."""
+    """One complete snapshot in the cache, as `snapctl cache ls` lists it.
+
+    `size_bytes` is that of its distinct objects, as the manifest states it.
+    """
 
     snapshot_id: str
     store: str

@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from snapd.model.errors import StoreNotAllowed
 from snapd.model.uris import StoreUri, parse_store_uri
 from snapd.remote.base import RemoteStore
+from snapd.runtime.background import background_tasks
 
 IDLE_STORES_MAX = 8
 """Stores kept open, with their connections, although nobody uses them at the moment."""
@@ -94,9 +95,6 @@ class Stores:
 @asynccontextmanager
 async def open_stores(open_store: OpenStore, allowed: Sequence[str]) -> AsyncIterator[Stores]:
     """Keep stores for the length of the block; leaving it closes them all."""
-    async with anyio.create_task_group() as task_group:
+    async with background_tasks() as task_group:
         stores = Stores(open_store, allowed, task_group)
-        try:
-            yield stores
-        finally:
-            task_group.cancel_scope.cancel()
+        yield stores
