@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,13 +19,16 @@ from snapd.model.jobs import JobView, Priority, PullRequest
 from snapd.model.units import parse_duration_seconds
 from snapd.model.uris import parse_store_uri
 
+if TYPE_CHECKING:
+    from snapd.model.checkouts import CheckoutMode, CheckoutReport
+
 
 @dataclass(frozen=True, slots=True)
 class _Options:
     """What was asked for beside the snapshot and its store."""
 
     dest: str | None
-    mode: str
+    mode: CheckoutMode
     delete: bool
     dryrun: bool
     timeout: str | None
@@ -142,22 +146,40 @@ def _has_daemon(context: Context) -> bool:
     return True
 
 
-def _report(context: Context, view: JobView, laid_out: dict[str, Any]) -> None:
+def _lay_out(context: Context, view: JobView, asked: _Options) -> CheckoutReport | None:
+    if asked.dest is None:
+        return None
+    from snapctl.laying_out import lay_out
+    from snapd.model.checkouts import CheckoutOptions
+
+    options = CheckoutOptions(mode=asked.mode, delete=asked.delete, dryrun=asked.dryrun)
+    snapshot_id, tree, dest = parse_snapshot_id(view.snapshot_id), Path(view.tree), Path(asked.dest)
+    return lay_out(context, snapshot_id, tree, dest, options, store=view.store)
+
+
+def _report(context: Context, view: JobView, laid_out: CheckoutReport | None) -> None:
     output = context.output
     if output.events:
         return
     if output.as_json:
         output.print_json(_document(view, laid_out))
-    elif not laid_out:
+    elif laid_out is None:
         output.line(view.tree)
+    elif laid_out.dryrun:
+        for change in laid_out.changes:
+            output.line(f"{change.status} {change.path}")
+        for path in laid_out.deleted:
+            output.line(f"D {path}")
+    else:
+        output.line(str(laid_out.destination))
 
 
-def _document(view: JobView, laid_out: dict[str, Any]) -> dict[str, Any]:
-    return {
+def _document(view: JobView, laid_out: CheckoutReport | None) -> dict[str, Any]:
+    document = {
         "id": view.snapshot_id,
         "store": view.store,
         "tree": view.tree,
-        "dest": None,
+        "dest": str(laid_out.destination) if laid_out else None,
         "bytes_total": view.bytes_total,
         "bytes_fetched": view.bytes_fetched,
         "bytes_cached": view.bytes_cached,
@@ -165,8 +187,5 @@ def _document(view: JobView, laid_out: dict[str, Any]) -> dict[str, Any]:
         "objects_fetched": view.objects_fetched,
         "objects_cached": view.objects_cached,
         "seconds": round(seconds_taken(view), 3),
-    } | laid_out
-
-
-def _lay_out(context: Context, view: JobView, asked: _Options) -> dict[str, Any]:
-    return {}
+    }
+    return document if laid_out is None else document | {"checkout": laid_out.to_json()}

@@ -1,0 +1,97 @@
+"""Lay a snapshot of a cache out at a path, with the permissions of whoever runs the command."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from snapctl.context import Context
+from snapctl.progress import meter_of
+from snapd.actions.checkout import checkout
+from snapd.model.checkouts import CheckoutOptions, CheckoutProgress, CheckoutReport
+from snapd.model.errors import AccessDenied, CacheUnusable
+from snapd.model.ids import SnapshotId
+from snapd.model.manifest import Manifest
+from snapd.model.units import format_size
+from snapd.model.uris import parse_store_uri
+
+
+def lay_out(
+    context: Context,
+    snapshot_id: SnapshotId,
+    tree: Path,
+    dest: Path,
+    options: CheckoutOptions,
+    *,
+    store: str = "",
+) -> CheckoutReport:
+    """Lay the complete `tree` out at `dest`, showing progress and warnings on stderr.
+
+    The cache that holds the tree, a `store` that is a directory, and the home directory are
+    protected. Raises what `checkout` raises, and `CacheUnusable` if the tree's manifest is gone.
+    """
+    state_directory = tree.parents[1]
+    manifest = read_manifest(state_directory, snapshot_id)
+    guarded = replace(
+        options,
+        protected=(*options.protected, state_directory, *_directory_of(store)),
+        home=_home(context),
+    )
+    name = f"checkout {snapshot_id[:12]}"
+    with meter_of(context.output, time.monotonic) as meter:
+
+        def on_progress(now: CheckoutProgress) -> None:
+            meter.show(name, _describe(now), done=now.bytes_done, total=now.bytes_total)
+
+        report = checkout(manifest, tree, dest, guarded, on_progress)
+        meter.show(name, describe_report(report), done=1, total=1, last=True)
+    for warning in report.warnings:
+        context.output.note(f"warning: {warning}")
+    return report
+
+
+def read_manifest(state_directory: Path, snapshot_id: SnapshotId) -> Manifest:
+    """Read the manifest of a complete snapshot from a cache that may belong to somebody else."""
+    path = state_directory / "manifests" / snapshot_id
+    try:
+        text = path.read_bytes()
+    except PermissionError as error:
+        raise AccessDenied(
+            f"you may not read the cache: {path}", hint="Ask whoever runs the daemon."
+        ) from error
+    except OSError as error:
+        raise CacheUnusable(
+            f"can't read the snapshot's manifest {path}: {error.strerror}",
+            hint="Pull the snapshot again; in a container, mount the whole state directory.",
+        ) from error
+    return Manifest.parse(text, expected_id=snapshot_id)
+
+
+def _directory_of(store: str) -> tuple[Path, ...]:
+    uri = parse_store_uri(store) if store else None
+    return (Path(uri.path),) if uri is not None and uri.scheme == "file" else ()
+
+
+def _home(context: Context) -> Path | None:
+    home = context.environment.get("HOME", "")
+    return Path(home) if home.startswith("/") else None
+
+
+def _describe(now: CheckoutProgress) -> str:
+    return (
+        f"{format_size(now.bytes_done)} of {format_size(now.bytes_total)},"
+        f" {now.files_done} of {now.files_total} files"
+    )
+
+
+def describe_report(report: CheckoutReport) -> str:
+    """`done: 12 files by reflink at /data, 3 were right already, 1 deleted`."""
+    if report.dryrun:
+        return f"would change {len(report.changes)} and delete {len(report.deleted)} entries"
+    words = [f"done: {report.files} files by {report.mode} at {report.destination}"]
+    if report.kept:
+        words.append(f"{report.kept} were right already")
+    if report.deleted:
+        words.append(f"{len(report.deleted)} deleted")
+    return ", ".join(words)
