@@ -1,0 +1,197 @@
+"""The daemon: a node, the control API in front of it, health beside it, signals above it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from snapd import __version__
+from snapd.api.control import control_app
+from snapd.api.health import health_app
+from snapd.api.listening import control_socket
+from snapd.api.serving import serve_socket, serve_tcp
+from snapd.api.standing import Standing
+from snapd.model.errors import SnapsyncError
+from snapd.model.reload import plan_reload
+from snapd.model.settings import Settings
+from snapd.node import Node, open_node
+from snapd.runtime.log import set_up_logging
+from snapd.runtime.metrics import Metrics
+from snapd.runtime.notify import Supervisor
+
+logger = logging.getLogger(__name__)
+
+STOP_AT_ONCE_SECONDS = 2.0
+"""After a second signal, or when jobs do not end after the grace time, this much more at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a daemon was started. `settings` name the socket and the cache's directory."""
+
+    settings: Settings
+    load: Callable[[], Settings]
+    """Reads the configuration again, for a reload; raises a `SnapsyncError` if it is unfit."""
+    supervisor: Supervisor
+    or_any_port: bool = False
+    """A free port replaces a taken one: for a user's own daemon, which nobody scrapes."""
+
+
+async def serve_until_signalled(launch: Launch) -> None:
+    """Run the daemon under the signals of this process; see `serve`."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        await serve(launch, signals)
+
+
+async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
+    """Run the daemon until a signal ends it.
+
+    SIGTERM and SIGINT drain: no new pulls, running ones may end within the grace time. A second
+    one stops at once. SIGHUP reloads the configuration. Raises, possibly in a group, `SocketBusy`,
+    `CacheUnusable` or whatever else keeps it from starting.
+    """
+    daemon = Daemon(launch)
+    standing, settings = daemon.standing, launch.settings.daemon
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(daemon.obey, signals, tasks.cancel_scope)
+        tasks.start_soon(standing.keep_watching_the_loop)
+        with control_socket(
+            Path(settings.socket), mode=settings.socket_mode, group=settings.socket_group
+        ) as listener:
+            async with daemon.healthy(), daemon.opened() as node:
+                control = control_app(node.pulls, snapshots=node.snapshots, status=standing.status)
+                async with serve_socket(control, listener):
+                    tasks.start_soon(standing.keep_counting)
+                    daemon.announce()
+                    await daemon.stop_asked.wait()
+                    await daemon.drain(node)
+        tasks.cancel_scope.cancel()
+    logger.info("stopped")
+
+
+class Daemon:
+    """What the parts of a running daemon share, and what signals do to it."""
+
+    def __init__(self, launch: Launch) -> None:
+        self._launch = launch
+        self.metrics = Metrics(version=__version__)
+        self.standing = Standing(launch.settings, self.metrics)
+        self.stop_asked = anyio.Event()
+        self._patience = anyio.CancelScope()
+
+    @asynccontextmanager
+    async def healthy(self) -> AsyncIterator[None]:
+        """Serve health and metrics, from before the node is open until after it is closed."""
+        listen = self.standing.settings.daemon.listen
+        if not listen:
+            yield
+            return
+        app = health_app(
+            self.metrics,
+            unready_because=self.standing.unready_because,
+            numbers=self.standing.numbers,
+        )
+        async with serve_tcp(app, listen, or_any_port=self._launch.or_any_port) as address:
+            self.standing.listen = address
+            yield
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Node]:
+        """Keep the node open."""
+        settings = self.standing.settings
+        async with open_node(
+            settings,
+            cache_directory=Path(settings.cache.directory),
+            observer=self.metrics,
+            now=time.time,  # noqa: TID251 - the one clock, handed down
+        ) as node:
+            self.standing.node = node
+            try:
+                yield node
+            finally:
+                self.standing.node = None
+
+    def announce(self) -> None:
+        """Say that pulls are accepted, and where."""
+        settings = self.standing.settings
+        logger.info(
+            "ready",
+            extra={
+                "version": __version__,
+                "socket": settings.daemon.socket,
+                "cache": settings.cache.directory,
+                "listen": self.standing.listen or "off",
+                "stores": " ".join(settings.daemon.stores) or "none",
+            },
+        )
+        if not settings.daemon.stores:
+            logger.warning(
+                "no store is allowed, so every pull will be refused; "
+                "set `[daemon] stores` or give --store"
+            )
+        self._tell_that_it_serves()
+
+    async def obey(
+        self, signals: AsyncIterable[signal.Signals], everything: anyio.CancelScope
+    ) -> None:
+        """Do what each signal asks for."""
+        async for received in signals:
+            if received == signal.SIGHUP:
+                await self.reload()
+            elif self.stop_asked.is_set():
+                logger.warning("stopping at once", extra={"by": received.name})
+                self._patience.cancel()
+            elif self.standing.node is None:
+                logger.info("stopping before the start was complete", extra={"by": received.name})
+                everything.cancel()
+            else:
+                logger.info("draining", extra={"by": received.name})
+                self.standing.draining = True
+                self.stop_asked.set()
+
+    async def drain(self, node: Node) -> None:
+        """Accept no new pulls and let the running ones end, as long as patience lasts."""
+        grace_seconds = self.standing.settings.daemon.grace_seconds
+        self._launch.supervisor.stopping(f"draining for at most {grace_seconds:.0f} s")
+        with self._patience, anyio.move_on_after(grace_seconds + STOP_AT_ONCE_SECONDS):
+            await node.pulls.drain(grace_seconds)
+        if self._patience.cancelled_caught:
+            with anyio.move_on_after(STOP_AT_ONCE_SECONDS):
+                await node.pulls.drain(0)
+
+    async def reload(self) -> None:
+        """Read the configuration again and take over what can change; a bad one changes nothing."""
+        self._launch.supervisor.reloading()
+        try:
+            wanted = await to_thread.run_sync(self._launch.load)
+        except SnapsyncError as error:
+            logger.error("the configuration is refused, the former stays: %s", error.message)  # noqa: TRY400
+            self.metrics.on_reload(accepted=False)
+        else:
+            self._take_over(wanted)
+            self.metrics.on_reload(accepted=True)
+        self._tell_that_it_serves()
+
+    def _take_over(self, wanted: Settings) -> None:
+        plan = plan_reload(self.standing.settings, wanted)
+        self.standing.settings = plan.settings
+        set_up_logging(plan.settings.log)
+        if self.standing.node is not None:
+            self.standing.node.apply(plan.settings)
+        logger.info("reloaded", extra={"changed": " ".join(plan.changed) or "nothing"})
+        if plan.need_restart:
+            logger.warning(
+                "these changes need a restart", extra={"keys": " ".join(plan.need_restart)}
+            )
+
+    def _tell_that_it_serves(self) -> None:
+        if not self.standing.unready_because():
+            self._launch.supervisor.ready(f"serving {self.standing.settings.daemon.socket}")
