@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from snapctl.context import Context
+from snapctl.laying_out import describe_report, lay_out, read_manifest
+from snapd.model.checkouts import CheckoutOptions, CheckoutReport
+from snapd.model.errors import CacheUnusable, DangerousDestination, DigestMismatch
+from tests.samples import Sample, sample
+
+
+@pytest.fixture
+def cached(tmp_path: Path) -> tuple[Sample, Path]:
+    """A snapshot and its tree in a state directory."""
+    made = sample({"a": b"hello", "d/b": b"other"})
+    state = tmp_path / "state"
+    tree = state / "trees" / made.id
+    (tree / "d").mkdir(parents=True)
+    (tree / "a").write_bytes(b"hello")
+    (tree / "d" / "b").write_bytes(b"other")
+    (state / "manifests").mkdir()
+    (state / "manifests" / made.id).write_bytes(made.manifest.text)
+    return made, tree
+
+
+def test_a_tree_is_laid_out_and_told_about(
+    tmp_path: Path, cached: tuple[Sample, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    made, tree = cached
+    dest = tmp_path / "dest"
+    context = Context({"HOME": str(tmp_path / "home")})
+    report = lay_out(context, made.id, tree, dest, CheckoutOptions(mode="copy"))
+    assert (dest / "d" / "b").read_bytes() == b"other"
+    assert (report.files, report.mode) == (2, "copy")
+    assert json.loads(json.dumps(report.to_json()))["destination"] == str(dest)
+    assert "done: 2 files by copy" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["state", "state/below", "store/below", "home", "."])
+def test_cache_store_and_home_are_protected(
+    tmp_path: Path, cached: tuple[Sample, Path], where: str
+) -> None:
+    made, tree = cached
+    context = Context({"HOME": str(tmp_path / "home")}, quiet=True)
+    store = f"file://{tmp_path / 'store'}"
+    with pytest.raises(DangerousDestination):
+        lay_out(context, made.id, tree, tmp_path / where, CheckoutOptions(), store=store)
+
+
+def test_a_store_elsewhere_protects_nothing_here(
+    tmp_path: Path, cached: tuple[Sample, Path]
+) -> None:
+    made, tree = cached
+    context = Context({}, quiet=True)
+    lay_out(context, made.id, tree, tmp_path / "d", CheckoutOptions(), store="s3://b/p")
+    assert sorted(os.listdir(tmp_path / "d")) == ["a", "d"]
+
+
+def test_a_manifest_that_is_gone_or_damaged(cached: tuple[Sample, Path]) -> None:
+    made, tree = cached
+    state = tree.parents[1]
+    assert read_manifest(state, made.id).id == made.id
+    (state / "manifests" / made.id).write_bytes(b"other")
+    with pytest.raises(DigestMismatch):
+        read_manifest(state, made.id)
+    (state / "manifests" / made.id).unlink()
+    with pytest.raises(CacheUnusable, match=made.id):
+        read_manifest(state, made.id)
+
+
+def test_reports_in_words() -> None:
+    made = sample({"a": b""})
+    report = CheckoutReport(made.id, Path("/d"), "reflink", files=9, kept=2, deleted=("./x",))
+    assert describe_report(report) == (
+        "done: 9 files by reflink at /d, 2 were right already, 1 deleted"
+    )
+    preview = CheckoutReport(made.id, Path("/d"), "auto", dryrun=True, deleted=("./x", "./y"))
+    assert describe_report(preview) == "would change 0 and delete 2 entries"
