@@ -163,13 +163,13 @@ def open_destination(path: Path, mode: int) -> Iterator[Destination]:
     try:
         name = os.fsencode(path.name)
         fresh = _make_root(parent_fd, name, path)
-        restrict(parent_fd, name, lambda old: old | _OWNER_ALL)
+        _restrict_root(parent_fd, name, lambda old: old | _OWNER_ALL)
         root_fd = os.open(
             name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd
         )
         try:
             _lock(root_fd, path)
-            restrict(parent_fd, name, lambda old: old & mode | _OWNER_ALL)
+            _restrict_root(parent_fd, name, lambda old: old & mode | _OWNER_ALL)
             with Descent(root_fd) as descent:
                 yield Destination(path, root_fd, descent, fresh=fresh)
         finally:
@@ -244,6 +244,12 @@ def _make_root(parent_fd: int, name: bytes, path: Path) -> bool:
             os.mkdir(name, _OWNER_ALL, dir_fd=parent_fd)
             return True
     return False
+
+
+def _restrict_root(parent_fd: int, name: bytes, wanted: Callable[[int], int]) -> None:
+    """Change the root's mode; a volume's root that belongs to somebody else stays as it is."""
+    with suppress(PermissionError):
+        restrict(parent_fd, name, wanted)
 
 
 def _refuse_unless_tree_link(path: Path) -> None:

@@ -136,7 +136,7 @@ class LayingOut:
             except OSError as exc:
                 if directory or exc.errno != errno.EPERM:
                     raise path_error(exc, self._target.path, path) from exc
-                # A volume's root usually belongs to somebody else, and only it can be in that case.
+                # The root of a mounted volume often belongs to somebody else.
                 self._modes_withheld.append(path)
 
     def report(self, deleted: tuple[str, ...]) -> CheckoutReport:

@@ -1,0 +1,149 @@
+"""A destination: where it really is, taken over and locked; one step from old to new."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from snapd.disk.destination import (
+    TEMPORARY,
+    look,
+    look_at_destination,
+    open_destination,
+    path_error,
+    place,
+    replace_by_link,
+    resolve_destination,
+    temporary_name,
+)
+from snapd.model.errors import ActionFailed, DangerousDestination, DestinationBusy, NoSpace
+
+
+def test_resolves_the_way_but_not_the_destination_itself(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "way").symlink_to("real")
+
+    assert resolve_destination(tmp_path / "way" / "new") == tmp_path / "real" / "new"
+    assert resolve_destination(tmp_path / "way") == tmp_path / "way"
+    assert resolve_destination(tmp_path / "way" / "..") == tmp_path
+    assert resolve_destination(Path()) == Path.cwd()
+
+
+def test_temporary_names_are_short_and_differ() -> None:
+    names = {temporary_name() for _ in range(100)}
+
+    assert len(names) == 100
+    assert all(TEMPORARY.fullmatch(name) for name in names)
+
+
+def test_a_new_directory_is_private_and_only_one_may_have_it(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    with open_destination(path, 0o755) as target:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+        assert target.is_fresh(b"anything/")
+        with pytest.raises(DestinationBusy), open_destination(path, 0o755):
+            pass
+    with open_destination(path, 0o755) as target:
+        assert not target.is_fresh(b"anything/")
+
+
+def test_directories_are_fresh_until_the_next_old_one(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "z").symlink_to("old")
+    with open_destination(tmp_path, 0o755) as target:
+        for directory, fresh in (
+            (b"a/", True),
+            (b"a/b/", True),
+            (b"old/", False),
+            (b"old/new/", True),
+            (b"z/", True),
+        ):
+            target.ensure_directory(directory, 0o755)
+            assert target.is_fresh(directory) is fresh
+            target.remove_leftovers(directory, lambda _path: False)
+    assert not (tmp_path / "z").is_symlink()
+    assert os.listdir(tmp_path / "old") == ["new"]
+
+
+def test_an_old_directory_keeps_only_what_it_may_keep(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir(mode=0o777)
+    (tmp_path / "d").chmod(0o577)
+    with open_destination(tmp_path, 0o755) as target:
+        target.ensure_directory(b"d/", 0o550)
+        assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o750
+        assert target.finish_directory(b"d/", 0o550)
+    assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o550
+
+
+@pytest.mark.parametrize("old", ["nothing", "file", "link", "directory", "full directory", "fifo"])
+def test_place_replaces_anything(tmp_path: Path, old: str) -> None:
+    target = tmp_path / "name"
+    if old == "file":
+        target.write_bytes(b"old")
+    elif old == "link":
+        target.symlink_to("elsewhere")
+    elif old == "fifo":
+        os.mkfifo(target)
+    elif "directory" in old:
+        target.mkdir()
+        if old.startswith("full"):
+            (target / "below").mkdir()
+            target.chmod(0o555)
+    fd = os.open(tmp_path, os.O_RDONLY)
+
+    place(fd, b"name", lambda new: os.close(os.open(new, os.O_CREAT | os.O_EXCL, dir_fd=fd)))
+
+    os.close(fd)
+    assert os.listdir(tmp_path) == ["name"]
+    assert target.is_file()
+    assert target.read_bytes() == b""
+
+
+def test_place_leaves_everything_as_it_was_if_making_fails(tmp_path: Path) -> None:
+    (tmp_path / "name").write_bytes(b"old")
+    fd = os.open(tmp_path, os.O_RDONLY)
+
+    def make(new: bytes) -> None:
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL, dir_fd=fd))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        place(fd, b"name", make)
+    os.close(fd)
+    assert os.listdir(tmp_path) == ["name"]
+    assert (tmp_path / "name").read_bytes() == b"old"
+
+
+def test_looking_makes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with look_at_destination(tmp_path / "none") as target:
+        assert target is None
+    with pytest.raises(DangerousDestination), look_at_destination(tmp_path / "link"):
+        pass
+    with look_at_destination(tmp_path) as target:
+        assert target is not None
+        found = look(target.root_fd, b"link")
+        assert found is not None
+        assert stat.S_ISLNK(found.st_mode)
+    assert os.listdir(tmp_path) == ["link"]
+
+
+def test_a_link_makes_its_parents(tmp_path: Path) -> None:
+    replace_by_link(tmp_path / "a" / "link", tmp_path)
+
+    assert os.readlink(tmp_path / "a" / "link") == str(tmp_path)
+
+
+def test_an_error_names_the_path() -> None:
+    full = path_error(OSError(errno.ENOSPC, "full"), Path("/d"), "./a/b")
+    across = path_error(OSError(errno.EXDEV, "across"), Path("/d"), "./a/b")
+
+    assert isinstance(full, NoSpace)
+    assert "/d/a/b" in full.message
+    assert isinstance(across, ActionFailed)
+    assert "/d" in across.message
+    assert "./a/b" in across.message
