@@ -1,0 +1,222 @@
+"""One libcurl easy handle, set up once and used for one request after the other."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pycurl
+
+from snapd import __version__
+from snapd.model.errors import SnapsyncError, StoreFailing
+from snapd.model.settings import TransferSettings
+from snapd.remote.exchanges import Method, Origin, Reply, Request, status_of
+
+RECEIVE_BUFFER_BYTES = 512 * 1024
+ERROR_BODY_BYTES_MAX = 16 * 1024
+KEEPALIVE_IDLE_SECONDS = 30
+TOO_MANY_REQUESTS = 429
+UNAVAILABLE = 503
+STOP_TRANSFER = -1
+"""What a callback returns to libcurl to end its transfer."""
+
+
+class Slot:
+    """A handle for one method. `begin` prepares a request, `end` turns what happened to a reply.
+
+    Between them libcurl calls back; an error raised by the sink ends the transfer and is kept.
+    """
+
+    __slots__ = (
+        "_error",
+        "_head",
+        "_headers",
+        "_method",
+        "_origin",
+        "_overlong",
+        "_pieces",
+        "_ranged",
+        "_received",
+        "_request",
+        "_status",
+        "cancelled",
+        "handle",
+    )
+
+    def __init__(self, method: Method, settings: TransferSettings) -> None:
+        self._method: Method = method
+        self._origin: Origin | None = None
+        self._headers: tuple[str, ...] = ()
+        self._ranged = False
+        self._head: list[bytes] = []
+        self.cancelled = False
+        self.handle: Any = pycurl.Curl()
+        self._set_up(settings)
+
+    def _set_up(self, settings: TransferSettings) -> None:
+        stall_seconds = max(1, math.ceil(settings.stall_timeout_seconds))
+        options = {
+            pycurl.NOSIGNAL: 1,
+            pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
+            pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
+            pycurl.FOLLOWLOCATION: 0,
+            pycurl.BUFFERSIZE: RECEIVE_BUFFER_BYTES,
+            pycurl.UPLOAD_BUFFERSIZE: RECEIVE_BUFFER_BYTES,
+            pycurl.CONNECTTIMEOUT_MS: max(1, round(settings.connect_timeout_seconds * 1000)),
+            pycurl.LOW_SPEED_LIMIT: 1,
+            pycurl.LOW_SPEED_TIME: stall_seconds,
+            pycurl.TCP_KEEPALIVE: 1,
+            pycurl.TCP_KEEPIDLE: KEEPALIVE_IDLE_SECONDS,
+            pycurl.USERAGENT: f"snapsync/{__version__}",
+        }
+        if self._method == "HEAD":
+            options[pycurl.NOBODY] = 1
+        elif self._method != "GET":
+            options[pycurl.CUSTOMREQUEST] = self._method
+        for option, value in options.items():
+            self.handle.setopt(option, value)
+        # A list's own append takes header lines without a Python frame for each.
+        self.handle.setopt(pycurl.HEADERFUNCTION, self._head.append)
+        self.handle.setopt(pycurl.WRITEFUNCTION, self._on_body, use_memoryview=True)
+
+    def begin(self, request: Request, origin: Origin) -> Exception | None:
+        """Prepare the handle for a request; an error of its sink or source is returned instead."""
+        self._request = request
+        self._head.clear()
+        self._pieces: list[bytes] = []
+        self._received = 0
+        self._status = 0
+        self._overlong = False
+        self._error: Exception | None = None
+        self.cancelled = False
+        try:
+            if request.sink is not None:
+                request.sink.start()
+            if request.body is not None:
+                self.handle.setopt(pycurl.POSTFIELDS, request.body())
+        except Exception as exc:  # noqa: BLE001  # whatever a sink raises is its item's outcome
+            return exc
+        self._address(request, origin)
+        return None
+
+    def _address(self, request: Request, origin: Origin) -> None:
+        handle = self.handle
+        handle.setopt(pycurl.URL, origin.base_url + request.target)
+        if origin is not self._origin:
+            self._identify(origin)
+        if origin is not self._origin or request.headers != self._headers:
+            handle.setopt(pycurl.HTTPHEADER, self._header_lines(request, origin))
+            self._headers = request.headers
+        self._origin = origin
+        if request.byte_range is not None:
+            first, length = request.byte_range.offset, request.byte_range.length
+            handle.setopt(pycurl.RANGE, f"{first}-{first + length - 1}")
+        elif self._ranged:
+            handle.unsetopt(pycurl.RANGE)
+        self._ranged = request.byte_range is not None
+
+    def _identify(self, origin: Origin) -> None:
+        if origin.access_key:
+            self.handle.setopt(pycurl.AWS_SIGV4, f"aws:amz:{origin.region}:s3")
+            self.handle.setopt(pycurl.USERNAME, origin.access_key)
+            self.handle.setopt(pycurl.PASSWORD, origin.secret_key)
+        else:
+            for option in (pycurl.AWS_SIGV4, pycurl.USERNAME, pycurl.PASSWORD):
+                self.handle.unsetopt(option)
+        if origin.ca_file:
+            self.handle.setopt(pycurl.CAINFO, origin.ca_file)
+
+    def _header_lines(self, request: Request, origin: Origin) -> list[str]:
+        lines = list(request.headers)
+        if origin.token and origin.access_key:
+            lines.append(f"x-amz-security-token: {origin.token}")
+        if self._method in ("PUT", "POST"):
+            # An empty `Expect:` keeps libcurl from waiting for a 100 before each larger body.
+            lines += ["Content-Type: application/octet-stream", "Expect:"]
+        return lines
+
+    def _on_body(self, data: memoryview) -> int | None:
+        if self._status == 0:
+            self._status = status_of(self._head)
+            if self._request.sink is not None:
+                self._error = self._misfit()
+        if self.cancelled or self._error is not None:
+            return STOP_TRANSFER
+        if self._request.sink is None or self._status >= 300:
+            return self._keep(data)
+        try:
+            self._request.sink.write(data)
+        except Exception as exc:  # noqa: BLE001  # whatever a sink raises is its item's outcome
+            self._error = exc
+            return STOP_TRANSFER
+        self._received += len(data)
+        return None
+
+    def _misfit(self) -> SnapsyncError | None:
+        """Refuse an answer that is not the range asked for, before its bytes meet the sink."""
+        wanted = self._request.byte_range
+        if wanted is None or self._status >= 300:
+            return None
+        answer = Reply(head=self._head)
+        told = answer.header("content-range")
+        if self._status == 206 and told.startswith(f"bytes {wanted.offset}-"):
+            return None
+        length = answer.header("content-length")
+        whole_fits = wanted.offset == 0 and length.isdigit() and int(length) <= wanted.length
+        if self._status == 200 and whole_fits:
+            return None
+        return StoreFailing(
+            f"asked for bytes from {wanted.offset}, the server answered {self._status}"
+            f" with Content-Range {told!r}",
+            hint="The server or a proxy in between does not keep to range requests.",
+        )
+
+    def _keep(self, data: memoryview) -> int | None:
+        failed = self._status >= 300
+        limit = ERROR_BODY_BYTES_MAX if failed else self._request.limit_bytes
+        room = limit - self._received
+        self._received += len(data)
+        if room >= len(data):
+            self._pieces.append(bytes(data))
+        elif failed:
+            self._pieces.append(bytes(data[: max(0, room)]))
+        else:
+            self._overlong = True
+            return STOP_TRANSFER
+        return None
+
+    def end(self, curl_code: int, curl_message: str) -> Reply:
+        """Finish the sink if the whole body arrived, and say what came of the request."""
+        status = self._status or status_of(self._head)
+        reply = Reply(
+            status=status,
+            body=b"".join(self._pieces),
+            curl_code=curl_code,
+            curl_message=curl_message,
+            overlong=self._overlong,
+            error=self._error,
+        )
+        request = self._request
+        if request.sink is None or not reply.ok:
+            reply.head = self._head.copy()
+            if status in (TOO_MANY_REQUESTS, UNAVAILABLE):
+                reply.retry_after_seconds = int(self.handle.getinfo(pycurl.RETRY_AFTER))
+        elif not self.cancelled:
+            reply.size_bytes = self._received
+            try:
+                request.sink.finish()
+            except Exception as exc:  # noqa: BLE001  # whatever a sink raises is its item's outcome
+                reply.error = exc
+        self.release()
+        return reply
+
+    def release(self) -> None:
+        """Let go of the request: its sink, its source and its body."""
+        if self._request.body is not None:
+            self.handle.setopt(pycurl.POSTFIELDS, b"")
+        del self._request
+        self._pieces = []
+
+    def close(self) -> None:
+        """Free the handle, which must not be in a multi handle any more."""
+        self.handle.close()

@@ -1,0 +1,109 @@
+"""Requests to one bucket: signed as whoever we are now, asked once more when that has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from snapd.model.errors import SnapsyncError
+from snapd.model.uris import StoreUri
+from snapd.remote.base import ByteRange
+from snapd.remote.credentials import Account
+from snapd.remote.exchanges import Origin, Reply, Request
+from snapd.remote.s3_errors import error_of, is_expired, moved_to
+from snapd.remote.transport import CurlTransport
+
+BUCKET_TARGET = "/"
+
+
+class S3Wire:
+    """Asks a bucket; renews credentials and finds the bucket's region where the store says so."""
+
+    def __init__(self, uri: StoreUri, account: Account, transport: CurlTransport) -> None:
+        self._uri = uri
+        self._account = account
+        self._transport = transport
+        self._endpoint = str(uri)
+        self._bucket_seen = False
+
+    async def ask(self, requests: Sequence[Request]) -> list[Reply]:
+        """Run requests side by side; replies in their order, each asked once in good times.
+
+        Raises only for credentials that are missing or can't be renewed, and when cancelled.
+        """
+        origin = await self._account.origin()
+        self._endpoint = origin.base_url
+        replies = await self._transport.run(requests, origin)
+        await self._explain(requests, replies, origin)
+        if any(map(is_expired, replies)):
+            origin = await self._account.renewed(origin)
+            await self._again(requests, replies, origin, is_expired)
+        if any(_is_elsewhere(reply, origin) for reply in replies):
+            await self._follow(requests, replies, origin)
+        return replies
+
+    async def ask_one(self, request: Request) -> Reply:
+        """Run a single request."""
+        return (await self.ask([request]))[0]
+
+    def error(self, reply: Reply, key: str | None) -> SnapsyncError:
+        """Say why a request about a key, or about the whole bucket, came to nothing."""
+        return error_of(reply, self.name(key), self._endpoint)
+
+    def name(self, key: str | None) -> str:
+        """Name a key, or the store itself, for messages."""
+        return str(self._uri) if key is None else f"{self._uri}/{key}"
+
+    async def bucket_error(self) -> SnapsyncError | None:
+        """Look whether the bucket is there, and say why not; asked until it was there once."""
+        if self._bucket_seen:
+            return None
+        reply = await self.ask_one(Request("GET", f"{BUCKET_TARGET}?list-type=2&max-keys=0"))
+        # Whoever may not list is told so only by a bucket that exists.
+        self._bucket_seen = reply.ok or reply.status == 403
+        return None if self._bucket_seen else self.error(reply, None)
+
+    async def _again(
+        self,
+        requests: Sequence[Request],
+        replies: list[Reply],
+        origin: Origin,
+        wanted: Callable[[Reply], bool],
+    ) -> None:
+        indices = [index for index, reply in enumerate(replies) if wanted(reply)]
+        again = [requests[index] for index in indices]
+        answers = await self._transport.run(again, origin)
+        await self._explain(again, answers, origin)
+        for index, reply in zip(indices, answers, strict=True):
+            replies[index] = reply
+
+    async def _explain(
+        self, requests: Sequence[Request], replies: list[Reply], origin: Origin
+    ) -> None:
+        """Give refused HEADs, which carry no body, the error document that a GET is answered."""
+        refused = [
+            index
+            for index, reply in enumerate(replies)
+            if reply.status in (400, 403) and requests[index].method == "HEAD"
+        ]
+        if not refused:
+            return
+        look = Request("GET", requests[refused[0]].target, byte_range=ByteRange(0, 1))
+        [told] = await self._transport.run([look], origin)
+        if told.status >= 400:
+            for index in refused:
+                replies[index].body = told.body
+
+    async def _follow(
+        self, requests: Sequence[Request], replies: list[Reply], origin: Origin
+    ) -> None:
+        regions = [moved_to(reply) for reply in replies if _is_elsewhere(reply, origin)]
+        self._account.move_to(regions[0])
+        moved = await self._account.origin()
+        self._endpoint = moved.base_url
+        await self._again(
+            requests, replies, moved, lambda reply: moved_to(reply) not in ("", origin.region)
+        )
+
+
+def _is_elsewhere(reply: Reply, origin: Origin) -> bool:
+    return moved_to(reply) not in ("", origin.region)
