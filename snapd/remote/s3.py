@@ -5,8 +5,10 @@ Bytes move in the transport's threads; who asks and where is the account's busin
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from urllib.parse import quote
 
 from snapd.model.errors import (
@@ -189,21 +191,31 @@ class S3Store:
 
     async def list(self, prefix: str) -> AsyncGenerator[ObjectInfo, None]:
         """Walk all keys that start with `prefix`, in byte order, page by page."""
-        last = b""
-        continuation = ""
-        while True:
+        given = ""
+        continuation: str | None = ""
+        while continuation is not None:
             page = await self._page(prefix, continuation)
-            for info in page.objects:
-                name = info.key.encode()
-                if name < last:
-                    raise StoreFailing(
-                        f"{self._wire.name(prefix)}: the store lists {info.key!r} out of order"
-                    )
-                last = name
+            objects, continuation = page.objects, page.continuation
+            if not _in_order(given, objects):
+                objects, continuation = [*objects, *await self._rest(prefix, continuation)], None
+                objects.sort(key=_byte_order)
+            if not _in_order(given, objects):
+                raise ActionFailed(
+                    f"{self._wire.name(prefix)}: the store lists keys out of order, after {given!r}",
+                    hint="Too many keys for a store that does not list in the order of names.",
+                )
+            for info in objects:
+                given = info.key
                 yield info
+
+    async def _rest(self, prefix: str, continuation: str | None) -> Sequence[ObjectInfo]:
+        """Read all further pages; some servers list directories before what sorts below them."""
+        objects: deque[ObjectInfo] = deque()
+        while continuation is not None:
+            page = await self._page(prefix, continuation)
+            objects += page.objects
             continuation = page.continuation
-            if not continuation:
-                return
+        return objects
 
     async def _page(self, prefix: str, continuation: str) -> Page:
         # The parameters stand in the order in which they are signed.
@@ -229,6 +241,15 @@ def _condition_headers(condition: Condition) -> tuple[str, ...]:
     if condition.kind == "if_absent":
         return IF_ABSENT_HEADER
     return (f"If-Match: {condition.etag}",) if condition.kind == "if_match" else ()
+
+
+def _byte_order(info: ObjectInfo) -> bytes:
+    return info.key.encode()
+
+
+def _in_order(given: str, objects: Sequence[ObjectInfo]) -> bool:
+    names = [given.encode(), *map(_byte_order, objects)]
+    return all(one <= other for one, other in pairwise(names))
 
 
 def _lacks_conditions(reply: Reply) -> bool:

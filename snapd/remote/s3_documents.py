@@ -12,10 +12,10 @@ from snapd.remote.base import ObjectInfo
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some keys of a listing, whole names, and what to ask for the next page with, if anything."""
+    """Some keys of a listing, and what to ask for the next page with; None after the last."""
 
     objects: list[ObjectInfo]
-    continuation: str
+    continuation: str | None
 
 
 def parse_page(body: bytes, name: str) -> Page:
@@ -31,7 +31,10 @@ def parse_page(body: bytes, name: str) -> Page:
             ObjectInfo(unquote_plus(key) if encoded else key, int(size), _text(entry, "ETag"))
         )
     more = _text(root, "IsTruncated") == "true"
-    return Page(objects, _text(root, "NextContinuationToken") if more else "")
+    continuation = _text(root, "NextContinuationToken") if more else None
+    if continuation == "":
+        raise StoreFailing(f"{name}: the listing goes on, but does not say where")
+    return Page(objects, continuation)
 
 
 def parse_upload_id(body: bytes, name: str) -> str:

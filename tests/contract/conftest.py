@@ -8,11 +8,14 @@ import pytest
 
 from snapd.remote.base import RemoteStore
 from tests.contract.places import PLACES, Place
+from tests.contract.s3_places import S3_PLACES
+
+ALL_PLACES = PLACES | S3_PLACES
 
 
-@pytest.fixture(params=sorted(PLACES))
+@pytest.fixture(params=sorted(ALL_PLACES))
 def place(request: pytest.FixtureRequest) -> Place:
-    return PLACES[request.param](request)
+    return ALL_PLACES[request.param](request)
 
 
 @pytest.fixture

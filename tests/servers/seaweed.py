@@ -168,6 +168,7 @@ def _spawn(directory: Path, ports: dict[str, int]) -> subprocess.Popen[bytes]:
 def _command(directory: Path, data: Path) -> list[str]:
     return [
         _weed(),
+        "-logtostderr=true",
         "server",
         f"-dir={data}",
         "-ip=127.0.0.1",
