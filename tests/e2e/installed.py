@@ -138,15 +138,14 @@ class Host:
     @contextmanager
     def daemon(self, *arguments: str, config: str = "") -> Iterator[Daemon]:
         """Run a real `snapd` until the end of the block; it must then stop by itself."""
+        environment = self.environment()
         command = [str(BIN / "snapd"), "--log-format", "json", *arguments]
         if config:
             (self.root / "snapd.toml").write_text(config, encoding="utf-8")
             command += ["--config", str(self.root / "snapd.toml")]
         log = self.root / "snapd.log"
         with log.open("ab") as output:
-            process = subprocess.Popen(
-                command, env=self.environment(), cwd=self.root, stderr=output
-            )
+            process = subprocess.Popen(command, env=environment, cwd=self.root, stderr=output)
         daemon = Daemon(process, log)
         try:
             self._await(daemon)
