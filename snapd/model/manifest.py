@@ -11,7 +11,8 @@ from array import array
 from binascii import unhexlify
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from itertools import accumulate
+from io import BytesIO
+from itertools import accumulate, islice
 from typing import Literal, NamedTuple, cast
 
 from blake3 import blake3
@@ -31,6 +32,7 @@ _LINE = re.compile(
     rb"(\./(?(1)%b(?:/%b)*+(?<!\r)|(?:%b/)*+))\n" % (_COMPONENT, _COMPONENT, _COMPONENT),
     re.MULTILINE,
 )
+_UNCOUNTED = re.compile(rb"^(?:(?:#[^\n]*+)?\n)++", re.MULTILINE)
 
 
 class Entry(NamedTuple):
@@ -100,19 +102,14 @@ class Manifest:
 
         Raises `ManifestRefused` naming the path of an entry that the format can't carry.
         """
-        lines = []
-        for kind, mode, checksum, size_bytes, path in entries:
-            try:
-                name = path.encode()
-            except UnicodeEncodeError:
-                raise _unfit_path(path, _NOT_UTF8) from None
-            if b"\n" in name:
-                raise _unfit_path(path, "a path holds no line feed")
-            lines.append((name, f"{kind} {mode:o} {checksum} {size_bytes} ".encode()))
-        lines.sort()
-        text = b"".join(part for name, head in lines for part in (head, name, b"\n"))
+        # NUL sorts before whatever else may follow a name, so this is the order of the names.
+        lines = sorted(map(_path_first, entries))
+        text = BytesIO()
+        for line in lines:
+            path, _, head = line.rpartition(b"\0")
+            text.write(b"%b %b\n" % (head, path))
         del lines
-        return cls.parse(text)
+        return cls.parse(text.getvalue())
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -217,6 +214,17 @@ class _OpenDirectory:
             )
 
 
+def _path_first(entry: Entry) -> bytes:
+    """Render one entry with its path in front and a NUL between the two: one object to sort."""
+    kind, mode, checksum, size_bytes, path = entry
+    if "\n" in path:
+        raise _unfit_path(path, "a path holds no line feed")
+    try:
+        return f"{path}\0{kind} {mode:o} {checksum} {size_bytes}".encode()
+    except UnicodeEncodeError:
+        raise _unfit_path(path, _NOT_UTF8) from None
+
+
 def _entry(line: bytes) -> Entry:
     kind, mode, checksum, size, path = line.decode().split(" ", 4)
     return Entry(cast(Literal["F", "D"], kind), int(mode, 8), Digest(checksum), int(size), path)
@@ -234,11 +242,8 @@ def _is_canonical(raw: bytes) -> bool:
 
 def _canonical(raw: bytes) -> bytes:
     """Drop comments and empty lines, and end with one LF."""
-    return b"\n".join([line for line in raw.split(b"\n") if _counts(line)]) + b"\n"
-
-
-def _counts(line: bytes) -> bool:
-    return line != b"" and not line.startswith(b"#")
+    ended = raw if raw.endswith(b"\n") else raw + b"\n"
+    return _UNCOUNTED.sub(b"", ended) or b"\n"
 
 
 class _Columns(NamedTuple):
@@ -430,8 +435,9 @@ def _refusal(
 
 def _line_number_in(raw: bytes, index: int) -> int:
     """Tell where in `raw`, counted from 1, the line `index` of its canonical text stands."""
-    numbers = [number for number, line in enumerate(raw.split(b"\n"), 1) if _counts(line)]
-    return numbers[index] if index < len(numbers) else 1
+    lines = enumerate(BytesIO(raw), 1)
+    counted = (number for number, line in lines if not line.startswith((b"#", b"\n")))
+    return next(islice(counted, index, None), 1)
 
 
 def _unfit_path(path: str, rule: str) -> ManifestRefused:
