@@ -14,23 +14,17 @@ import anyio
 from anyio import from_thread, to_thread
 
 from snapd.actions.presence import Presence, PushObjects, batches_of, look_up, read_again
+from snapd.actions.read import read_manifest
 from snapd.disk.pushed import PushedSnapshots
 from snapd.disk.source import Source, SourceObject, SourceReader, open_source
 from snapd.disk.walk import WalkedTree, WalkOptions, WalkProgress, walk
-from snapd.model.errors import (
-    ConditionFailed,
-    KeyMissing,
-    SnapshotNotFound,
-    SnapsyncError,
-)
+from snapd.model.errors import ConditionFailed, SnapsyncError
 from snapd.model.ids import SnapshotId
 from snapd.model.layout import manifest_key, object_key
 from snapd.model.manifest import Manifest
 from snapd.model.settings import TransferSettings
 from snapd.remote.base import IF_ABSENT, Put, RemoteStore
 from snapd.runtime.limits import Budget
-
-MANIFEST_LIMIT_BYTES = 4 * 1024**3
 
 _LARGE_TRIES = 2
 _LARGE_AT_ONCE = 2
@@ -168,12 +162,7 @@ async def _parent(store: RemoteStore, tree: WalkedTree, options: PushOptions) ->
     that it repairs a store that lost some.
     """
     if options.parent is not None:
-        try:
-            return await _read_manifest(store, options.parent)
-        except KeyMissing as exc:
-            raise SnapshotNotFound(
-                f"the store {store.uri} has no snapshot {options.parent} to be the parent"
-            ) from exc
+        return await read_manifest(store, options.parent)
     if options.pushed_directory is None:
         return None
     last = await to_thread.run_sync(
@@ -182,15 +171,10 @@ async def _parent(store: RemoteStore, tree: WalkedTree, options: PushOptions) ->
     if last is None or last == tree.manifest.id:
         return None
     try:
-        return await _read_manifest(store, last)
+        return await read_manifest(store, last)
     except SnapsyncError:
         # A hint that does not hold costs the requests that it would have saved.
         return None
-
-
-async def _read_manifest(store: RemoteStore, snapshot_id: SnapshotId) -> Manifest:
-    document = await store.get(manifest_key(snapshot_id), limit_bytes=MANIFEST_LIMIT_BYTES)
-    return await to_thread.run_sync(partial(Manifest.parse, document.data, expected_id=snapshot_id))
 
 
 async def _remember(store: RemoteStore, tree: WalkedTree, options: PushOptions) -> None:

@@ -1,0 +1,147 @@
+"""`snapctl push`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from snapctl.context import Context
+from snapctl.frame import config_option, store_option, verb
+from snapctl.stores import with_store
+from snapctl.walking import ShowProgress, WalkFlags, describe_walk, late_meter, walk_options
+from snapd.actions.push import PushOptions, PushProgress, PushReport, push
+from snapd.model.errors import Interrupted
+from snapd.model.ids import parse_snapshot_id
+from snapd.model.units import format_duration, format_size
+
+_EVENT_SECONDS = 0.5
+
+
+@verb(
+    "push",
+    examples=[
+        "snapctl push ./dataset --store s3://datasets/imagenet",
+        "snapctl push ./dataset --store file:///mnt/store --exclude %common%",
+        "snapctl push ./model --store s3://models/prod --parent ID --json",
+        "snapctl push ./dataset --store s3://datasets/imagenet --verify",
+    ],
+)
+@click.argument("path", default=".", type=click.Path())
+@store_option()
+@click.option(
+    "--parent",
+    metavar="ID",
+    help="A snapshot in the store: what it has in common is not asked for. By default the last "
+    "one pushed from this directory.",
+)
+@click.option("--verify", is_flag=True, help="Read what the store has; repair what is damaged.")
+@click.option("--dryrun", is_flag=True, help="Tell what would be uploaded, and write nothing.")
+@walk_options
+@config_option
+def command(
+    context: Context,
+    path: str,
+    store: str,
+    parent: str | None,
+    verify: bool,
+    dryrun: bool,
+    **walk: Any,
+) -> None:
+    """Put the directory PATH into a store and print the snapshot's ID, which is all that a pull
+    needs.
+
+    Only what the store lacks is uploaded; the manifest comes last, so that an ID that can be found
+    is complete. PATH is the working directory by default.
+    """
+    options = PushOptions(
+        walk=WalkFlags(**walk).options(context),
+        parent=None if parent is None else parse_snapshot_id(parent),
+        verify=verify,
+        dryrun=dryrun,
+        pushed_directory=_pushed_directory(context),
+        transfer=context.settings().transfer,
+    )
+    try:
+        with late_meter(context, f"push {path}") as show:
+            report = with_store(
+                context,
+                store,
+                partial(
+                    push,
+                    source=Path(path),
+                    options=options,
+                    on_progress=_receiver(context, show),
+                ),
+            )
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted: no manifest was written") from None
+    _print(context, report, dryrun=dryrun)
+
+
+def _pushed_directory(context: Context) -> Path | None:
+    """Give the user's own place for what was pushed, which is no daemon's business."""
+    for variable, below in (("XDG_CACHE_HOME", ""), ("HOME", ".cache")):
+        base = context.environment.get(variable, "")
+        if base.startswith("/"):
+            return Path(base) / below / "snapsync" / "pushed"
+    return None
+
+
+def _receiver(context: Context, show: ShowProgress) -> Callable[[PushProgress], None]:
+    due_at = time.monotonic()
+
+    def on_progress(progress: PushProgress) -> None:
+        nonlocal due_at
+        if not context.events:
+            show(_describe(progress), *_fraction(progress))
+        elif time.monotonic() >= due_at:
+            due_at = time.monotonic() + _EVENT_SECONDS
+            context.output.event({"event": "progress", **asdict(progress)})
+
+    return on_progress
+
+
+def _fraction(progress: PushProgress) -> tuple[int, int]:
+    if progress.step == "walking":
+        return progress.walk.files_hashed, progress.walk.files_total
+    return progress.bytes_done, progress.bytes_total
+
+
+def _describe(progress: PushProgress) -> str:
+    if progress.step == "walking":
+        return describe_walk(progress.walk)
+    if progress.step == "looking":
+        return f"looking for {progress.objects_total} objects in the store"
+    if progress.step == "finishing":
+        return "writing the manifest"
+    done, total = format_size(progress.bytes_done), format_size(progress.bytes_total)
+    objects = f"{progress.objects_done} of {progress.objects_total} objects"
+    return f"{progress.step} {done} of {total}, {objects}"
+
+
+def _print(context: Context, report: PushReport, *, dryrun: bool) -> None:
+    document = {"id": report.snapshot_id, "dryrun": dryrun, **asdict(report)}
+    del document["snapshot_id"]
+    if context.events:
+        context.output.event({"event": "done", **document})
+    elif context.as_json:
+        context.output.print_json(document)
+    else:
+        context.output.note(_summary(report, dryrun=dryrun))
+        context.output.line(report.snapshot_id)
+
+
+def _summary(report: PushReport, *, dryrun: bool) -> str:
+    verb_said = "would upload" if dryrun else "uploaded"
+    repaired = f" ({report.objects_repaired} of them repaired)" if report.objects_repaired else ""
+    return (
+        f"{verb_said} {report.objects_uploaded} objects{repaired},"
+        f" {format_size(report.bytes_uploaded)}; the store had {report.objects_present};"
+        f" {report.files} files, {format_duration(report.seconds)}"
+    )
