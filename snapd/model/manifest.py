@@ -12,7 +12,7 @@ from binascii import unhexlify
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from io import BytesIO
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import Literal, NamedTuple, cast
 
 from blake3 import blake3
@@ -435,9 +435,16 @@ def _refusal(
 
 def _line_number_in(raw: bytes, index: int) -> int:
     """Tell where in `raw`, counted from 1, the line `index` of its canonical text stands."""
-    lines = enumerate(BytesIO(raw), 1)
-    counted = (number for number, line in lines if not line.startswith((b"#", b"\n")))
-    return next(islice(counted, index, None), 1)
+    passed = position = 0
+    for run in _UNCOUNTED.finditer(raw):
+        counted = raw.count(b"\n", position, run.start())
+        if index < counted:
+            break
+        index -= counted
+        position = run.end()
+        passed += counted + raw.count(b"\n", run.start(), position)
+    lines = raw.count(b"\n") + (not raw.endswith(b"\n"))
+    return min(passed + index + 1, lines)
 
 
 def _unfit_path(path: str, rule: str) -> ManifestRefused:

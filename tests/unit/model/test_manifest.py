@@ -119,6 +119,20 @@ def test_the_line_number_counts_tolerated_lines() -> None:
     assert rule_broken_by(raw) == (5, "a path starts with ./")
 
 
+@pytest.mark.parametrize(
+    ("raw", "line_number"),
+    [
+        (text_of("F f"), 2),
+        (text_of("F f")[:-1], 2),
+        (b"\n" * 1000 + text_of("F ./f", "F f"), 1003),
+        (b"#\n" + text_of("F ./f") + b"\n#" + b"\n\n" + text_of("F f")[len(ROOT) :] + b"#", 7),
+        (b"\n" * 1000, 1000),
+    ],
+)
+def test_the_line_number_is_that_of_an_editor(raw: bytes, line_number: int) -> None:
+    assert rule_broken_by(raw)[0] == line_number
+
+
 def test_another_id_is_a_digest_mismatch_that_names_both() -> None:
     raw = text_of("F ./f")
     with pytest.raises(DigestMismatch) as caught:
