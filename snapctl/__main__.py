@@ -8,19 +8,27 @@ import signal
 import sys
 import traceback
 from types import FrameType
+from typing import TextIO
 
 import click
 
 from snapctl.app import app
 from snapctl.context import Context
-from snapd.model.errors import ExitCode, InternalError, Interrupted, SnapsyncError, UsageError
+from snapd.model.errors import (
+    ActionFailed,
+    ExitCode,
+    InternalError,
+    Interrupted,
+    SnapsyncError,
+    UsageError,
+)
 
 _COMPLETE = "_SNAPCTL_COMPLETE"
 
 
 def main() -> int:
     """Run one command and return its exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    _handle_signals()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A path need not be UTF-8; it is printed as it is rather than not at all.
         sys.stdout.reconfigure(errors="surrogateescape")
@@ -34,13 +42,26 @@ def main() -> int:
         code = _run(arguments, context)
         sys.stdout.flush()
     except BrokenPipeError:
-        _abandon_streams()
+        _abandon(sys.stdout, sys.stderr)
         return int(ExitCode.FAILED)
+    except OSError as error:
+        _abandon(sys.stdout)
+        return _fail(ActionFailed(f"can't write to stdout: {error.strerror}"), context, arguments)
     return code
 
 
+def _handle_signals() -> None:
+    """Let SIGTERM do what Ctrl-C does, whatever handles that at the moment (an event loop, say)."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts `command &` with Ctrl-C ignored. Blocked, it has no effect either, but
+        # has a handler that SIGTERM can use.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    # Whatever handles Ctrl-C at this moment (an event loop, say) handles SIGTERM in the same way.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.raise_signal(signal.SIGINT)
 
 
@@ -89,10 +110,10 @@ def _fail(error: SnapsyncError, context: Context, arguments: list[str]) -> int:
     return int(error.exit_code)
 
 
-def _abandon_streams() -> None:
-    """Point both streams at nothing, so that the interpreter's last flush can't fail again."""
+def _abandon(*streams: TextIO) -> None:
+    """Point streams at nothing, so that the interpreter's last flush can't fail again."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
+    for stream in streams:
         os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 

@@ -44,7 +44,6 @@ class Output:
     def print_json(self, document: Any) -> None:
         """Print the one document that a command answers with under `--json`."""
         self.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
-        self.stdout.flush()
 
     def event(self, document: Any) -> None:
         """Print one line of an NDJSON stream, at once."""

@@ -9,6 +9,9 @@ from pathlib import Path
 
 _KEPT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "COVERAGE_PROCESS_START")
 
+IN_BACKGROUND = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")
+"""Starts a command as a shell starts those that end in `&`: with Ctrl-C ignored."""
+
 
 def environment_of(home: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """An environment in which every default path lies below `home`."""

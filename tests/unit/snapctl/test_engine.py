@@ -17,7 +17,7 @@ from snapd.disk.cache import open_cache
 from snapd.model.errors import UsageError
 from snapd.model.settings import CacheSettings, Settings
 from tests.samples import Sample, sample
-from tests.unit.snapctl.running import environment_of, snapctl
+from tests.unit.snapctl.running import IN_BACKGROUND, environment_of, snapctl
 
 
 @pytest.fixture
@@ -112,9 +112,12 @@ def test_the_timeout_of_a_standalone_pull(tmp_path: Path, stored: tuple[Sample, 
     assert snapctl(*words[:-2], home=tmp_path).returncode == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "in_background"),
+    [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)],
+)
 def test_a_signal_ends_a_standalone_pull(
-    tmp_path: Path, stored: tuple[Sample, str], number: signal.Signals
+    tmp_path: Path, stored: tuple[Sample, str], number: signal.Signals, in_background: bool
 ) -> None:
     made, store = stored
     cache = tmp_path / "cache" / "snapsync"
@@ -122,7 +125,7 @@ def test_a_signal_ends_a_standalone_pull(
     with (
         held(cache, made),
         subprocess.Popen(
-            [sys.executable, "-m", "snapctl", *words],
+            [*(IN_BACKGROUND if in_background else ()), sys.executable, "-m", "snapctl", *words],
             env=environment_of(tmp_path),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

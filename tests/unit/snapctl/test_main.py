@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from snapd.model.errors import NoSpace
-from tests.unit.snapctl.running import environment_of, snapctl
+from tests.unit.snapctl.running import IN_BACKGROUND, environment_of, snapctl
 from tests.unit.snapctl.scripted import Exchange, scripted_daemon, view
 
 ID = "a" * 64
@@ -158,9 +158,27 @@ def test_a_reader_that_goes_away_is_no_story(tmp_path: Path, at: Path) -> None:
     assert ran.stderr == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_output_that_can_not_be_written_fails_in_words(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "snapctl", "version", "--json"],
+            env=environment_of(tmp_path),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    error = json.loads(ran.stderr)
+    assert (ran.returncode, error["code"]) == (1, "failed")
+    assert "No space left" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("number", "in_background"),
+    [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)],
+)
 def test_a_signal_leaves_the_pull_and_exits_130(
-    tmp_path: Path, at: Path, number: signal.Signals
+    tmp_path: Path, at: Path, number: signal.Signals, in_background: bool
 ) -> None:
     def hold(it: Exchange) -> None:
         it.begin_stream()
@@ -170,7 +188,7 @@ def test_a_signal_leaves_the_pull_and_exits_130(
     with scripted_daemon(at, {("POST", "/v1/pulls"): hold}) as daemon:
         pull = [sys.executable, "-m", "snapctl", "pull", "--id", ID, "--store", "s3://b/p"]
         with subprocess.Popen(
-            [*pull, "--socket", str(at)],
+            [*(IN_BACKGROUND if in_background else ()), *pull, "--socket", str(at)],
             env=environment_of(tmp_path),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
