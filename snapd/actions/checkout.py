@@ -109,7 +109,13 @@ def _link_tree(
         with fsops.translated("can't make a link", destination):
             replace_by_link(destination, tree)
     return CheckoutReport(
-        manifest.id, destination, "symlink", dryrun=options.dryrun, changes=(change,)
+        manifest.id,
+        destination,
+        "symlink",
+        dryrun=options.dryrun,
+        files=manifest.file_count,
+        directories=manifest.directory_count,
+        changes=(change,) if options.dryrun else (),
     )
 
 

@@ -1,0 +1,130 @@
+"""`snapctl checkout`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from snapctl.caches import cache_directories
+from snapctl.context import Context
+from snapctl.frame import config_option, id_option, verb
+from snapd.model.checkouts import CHECKOUT_MODES, CheckoutMode, CheckoutOptions
+from snapd.model.errors import SnapshotNotFound, UsageError
+from snapd.model.ids import SnapshotId, parse_snapshot_id
+
+if TYPE_CHECKING:
+    from snapd.model.checkouts import CheckoutReport
+
+
+@verb(
+    "checkout",
+    examples=[
+        "snapctl checkout --id ID ./data",
+        "snapctl checkout --id ID ./data --delete --dryrun",
+        "snapctl checkout --id ID ./data --delete --exclude '^\\./runs/'",
+        "snapctl checkout --id ID /data/current --mode symlink",
+    ],
+)
+@id_option()
+@click.argument("dest", type=click.Path())
+@click.option(
+    "--mode",
+    type=click.Choice(CHECKOUT_MODES),
+    default="auto",
+    show_default=True,
+    help="How DEST gets its files. auto: private ones, by reflink where that works, else by copy. "
+    "hardlink: the cache's own, not to be written to. symlink: DEST is one link to the tree.",
+)
+@click.option("--delete", is_flag=True, help="Remove from DEST what the snapshot does not have.")
+@click.option(
+    "--exclude",
+    "patterns",
+    metavar="PATTERN",
+    multiple=True,
+    help="With --delete: keep what matches this regular expression, searched in ./PATH.",
+)
+@click.option("--dryrun", is_flag=True, help="Only tell what would change in DEST.")
+@click.option("--verify", is_flag=True, help="Hash every file as it is laid out.")
+@click.option("--keep-setid", is_flag=True, help="Keep set-uid and set-gid bits of files.")
+@click.option(
+    "--from-cache",
+    "--cache-dir",
+    "cache_dir",
+    metavar="DIR",
+    envvar="SNAPSYNC_CACHE_DIR",
+    help="The cache to take it from, instead of the daemon's or your own.  "
+    "[env: SNAPSYNC_CACHE_DIR]",
+)
+@config_option
+def command(
+    context: Context,
+    snapshot_id: str,
+    dest: str,
+    mode: CheckoutMode,
+    delete: bool,
+    patterns: tuple[str, ...],
+    dryrun: bool,
+    verify: bool,
+    keep_setid: bool,
+    cache_dir: str | None,
+) -> None:
+    """Lay a snapshot that is in the node's cache out at DEST, with your own permissions.
+
+    Afterwards `snapctl id DEST` prints the same ID. Files that are right already are kept, so an
+    interrupted checkout goes on where it stopped. No symbolic link in DEST is ever followed.
+    """
+    if patterns and not delete:
+        raise UsageError("--exclude says what --delete must keep; it needs --delete")
+    wanted = parse_snapshot_id(snapshot_id)
+    options = CheckoutOptions(
+        mode=mode, delete=delete, dryrun=dryrun, keep_setid=keep_setid, verify=verify
+    )
+    options = _with_excludes(context, options, patterns)
+    state_directory = _find(context, wanted, cache_dir)
+
+    from snapctl.laying_out import lay_out
+
+    tree = state_directory / "trees" / wanted
+    _print(context, lay_out(context, wanted, tree, Path(dest), options))
+
+
+def _with_excludes(
+    context: Context, options: CheckoutOptions, patterns: tuple[str, ...]
+) -> CheckoutOptions:
+    if not patterns:
+        return options
+    from snapd.model.exclude import Excludes
+
+    home = context.environment.get("HOME", "/")
+    return replace(options, exclude=Excludes.compile(patterns, home=home, cache_dir="/"))
+
+
+def _find(context: Context, snapshot_id: SnapshotId, cache_dir: str | None) -> Path:
+    """Name the first cache that has the complete tree; a tree appears whole or not at all."""
+    searched = []
+    for state_directory in cache_directories(context, cache_dir):
+        if (state_directory / "trees" / snapshot_id).is_dir():
+            return state_directory
+        searched.append(str(state_directory))
+    raise SnapshotNotFound(
+        f"no cache here has the snapshot {snapshot_id} (looked in {', '.join(searched) or 'none'})",
+        hint="Pull it first: snapctl pull --id ID --store URI.",
+        id=snapshot_id,
+        caches=searched,
+    )
+
+
+def _print(context: Context, report: CheckoutReport) -> None:
+    output = context.output
+    if output.as_json:
+        output.print_json(report.to_json())
+    elif report.dryrun:
+        for change in report.changes:
+            output.line(f"{change.status} {change.path}")
+        for path in report.deleted:
+            output.line(f"D {path}")
+    else:
+        output.line(str(report.destination))
