@@ -83,10 +83,14 @@ _CODE_POINT = re.compile(
     r"\\(?:[xuU]\{([0-9A-Fa-f]+)\}|x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8}))"
 )
 _POSIX_CLASS = re.compile(r"\[:(\^?)([a-z]+):\]")
-_CLASS_START = re.compile(r"(\[\^?)(-+|\]?)")
 _ESCAPED_PUNCTUATION = frozenset("""!"#$%&'()*+,-./:;=?@[\\]^_`{|}~ """)
 _CLASS_ESCAPES = frozenset("dDsSwWafnrtv") | _ESCAPED_PUNCTUATION
 _ESCAPES = frozenset("bBA") | _CLASS_ESCAPES
+# `re` also counts the separators U+001C to U+001F as white space. Items of a class.
+_SPACES = {
+    "s": r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
+    "S": r"\S\x1c-\x1f",
+}
 _UNICODE_MAX = 0x10FFFF
 _ASCII_RANGES = {
     "alnum": ("09", "AZ", "az"),
@@ -161,13 +165,16 @@ class _Translator:
         elif self._pattern.startswith(("b{", "B{"), self._at + 1):
             raise _UnsupportedError(f"\\{escaped}{{ is not supported")
         else:
-            self._take(2, _escape(escaped, _ESCAPES))
+            written = _escape(escaped, _ESCAPES)
+            self._take(2, f"[{written}]" if escaped in _SPACES else written)
 
     def _class(self) -> None:
-        start = _CLASS_START.match(self._pattern, self._at)
-        if start is None:
-            raise _UnsupportedError("a class is not closed")
-        self._take(len(start[0]), start[1] + re.escape(start[2]))
+        start = "[^" if self._pattern.startswith("[^", self._at) else "["
+        self._take(len(start), start)
+        while self._pattern.startswith("-", self._at):
+            self._take(1, r"\-")
+        if self._written[-1] == start and self._pattern.startswith("]", self._at):
+            self._take(1, r"\]")
         while not self._pattern.startswith("]", self._at):
             self._class_item()
         self._take(1, "]")
@@ -235,6 +242,8 @@ def _flag_group(flags: re.Match[str]) -> str:
 def _escape(escaped: str, allowed: frozenset[str]) -> str:
     if escaped not in allowed:
         raise _UnsupportedError(f"\\{escaped} is not supported")
+    if escaped in _SPACES:
+        return _SPACES[escaped]
     return f"\\{escaped}" if escaped.isalpha() else re.escape(escaped)
 
 
