@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, pairwise
 from typing import Literal, NamedTuple
 
 from snapd.model.manifest import Entry, Manifest
@@ -50,15 +49,13 @@ class _Row(NamedTuple):
 
 
 def _rows(manifest: Manifest) -> Iterator[_Row]:
-    successors: Iterator[Entry | None] = chain(manifest, [None])
-    for entry, successor in pairwise(successors):
-        if entry is not None:
-            has_child = entry.kind == "D" and successor is not None
-            yield _Row(entry, not (has_child and _starts_with(successor, entry.path)))
-
-
-def _starts_with(entry: Entry | None, path: str) -> bool:
-    return entry is not None and entry.path.startswith(path)
+    entries = iter(manifest)
+    entry = next(entries)
+    for successor in entries:
+        has_child = entry.kind == "D" and successor.path.startswith(entry.path)
+        yield _Row(entry, not has_child)
+        entry = successor
+    yield _Row(entry, True)
 
 
 def _paired(old: Iterator[_Row], new: Iterator[_Row]) -> Iterator[tuple[_Row | None, _Row | None]]:

@@ -254,6 +254,7 @@ class _Columns(NamedTuple):
 
 
 _NOT_UTF8 = "the text is UTF-8"
+_NO_FINAL_LF = "the text that the ID covers ends with one LF"
 _NO_ROOT = "the first entry is the root: D ./"
 _UNSORTED = "entries are in the order of the bytes of their paths"
 _DUPLICATE = "a path is listed once"
@@ -274,6 +275,8 @@ def _validate(text: bytes) -> _Columns:
     starts: array[int] = array("Q", [0])
     file_count = total_bytes = 0
     tree = _TreeRules()
+    if not text.endswith(b"\n"):
+        raise _BrokenError(text.count(b"\n"), _NO_FINAL_LF)
     for block in _blocks(text):
         first = len(starts) - 1
         lines = block[:-1].split(b"\n")
@@ -295,14 +298,11 @@ def _validate(text: bytes) -> _Columns:
 
 
 def _blocks(text: bytes) -> Iterator[bytes]:
-    """Cut after whole lines; a text that ends without LF gets one, an empty text is one line."""
+    """Cut a text that ends with LF after whole lines."""
     start = 0
-    while start < len(text) or not text:
+    while start < len(text):
         end = text.rfind(b"\n", start, start + _BLOCK_BYTES) + 1
         end = end or text.find(b"\n", start) + 1
-        if not end:
-            yield text[start:] + b"\n"
-            return
         yield text[start:end]
         start = end
 
@@ -377,10 +377,11 @@ _FIELD_RULES = (
 
 
 def _first_broken_line(first: int, lines: list[bytes]) -> _BrokenError:
-    for index, line in enumerate(lines, first):
-        if _LINE.fullmatch(line + b"\n") is None or not _is_utf8(line):
-            return _BrokenError(index, _rule_broken_by(line))
-    raise AssertionError("a block was refused, but none of its lines")
+    return next(
+        _BrokenError(index, _rule_broken_by(line))
+        for index, line in enumerate(lines, first)
+        if _LINE.fullmatch(line + b"\n") is None or not _is_utf8(line)
+    )
 
 
 def _rule_broken_by(line: bytes) -> str:

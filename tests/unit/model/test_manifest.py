@@ -114,6 +114,13 @@ def test_a_comment_that_the_id_covers_is_refused() -> None:
     assert caught.value.details["line_number"] == 1
 
 
+@pytest.mark.parametrize("raw", [b"", text_of("F ./f")[:-1]])
+def test_an_id_that_covers_no_final_lf_is_refused(raw: bytes) -> None:
+    with pytest.raises(ManifestRefused, match="ends with one LF") as caught:
+        Manifest.parse(raw, expected_id=SnapshotId(digest_of(raw)))
+    assert caught.value.details["line_number"] == raw.count(b"\n") + 1
+
+
 def test_the_line_number_counts_tolerated_lines() -> None:
     raw = b"# one\n\n" + text_of("F ./f", "F f") + b"# six\n"
     assert rule_broken_by(raw) == (5, "a path starts with ./")
