@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -81,20 +82,23 @@ class Quarantine:
             os.close(fd)
 
     def _shrink(self) -> None:
+        """Remove the oldest bytes, each with its note, until all that is held fits the bound."""
         with self._shrinking:
-            held: list[tuple[int, str, int]] = []
+            sizes: Counter[str] = Counter()
+            kept_at_ns: dict[str, int] = {}
             with os.scandir(self.fd) as entries:
                 for entry in entries:
                     with suppress(FileNotFoundError):
                         found = entry.stat(follow_symlinks=False)
-                        held.append((found.st_ctime_ns, entry.name, found.st_size))
-            excess = sum(size for _, _, size in held) - self._max_bytes
-            for _, name, size in sorted(held):
+                        name = entry.name.removesuffix(".json")
+                        sizes[name] += found.st_size
+                        kept_at_ns[name] = max(kept_at_ns.get(name, 0), found.st_ctime_ns)
+            excess = sizes.total() - self._max_bytes
+            for name in sorted(sizes, key=lambda name: kept_at_ns[name]):
                 if excess <= 0:
                     break
-                if not name.endswith(".json"):
-                    self._remove(name)
-                    excess -= size
+                self._remove(name)
+                excess -= sizes[name]
 
     def _remove(self, name: str) -> None:
         for each in (name, f"{name}.json"):

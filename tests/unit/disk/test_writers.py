@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from snapd.disk.cache import Cache, open_cache
+from snapd.disk.writers import LargeBlobWriter
+from snapd.model.errors import ActionFailed, ConnectionLost, DigestMismatch
+from snapd.model.ids import EMPTY_DIGEST
+from snapd.model.plan import ObjectRef
+from snapd.model.settings import MIB
+from tests.caching import ref_of, staged
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with open_cache(tmp_path / "cache", now=lambda: 7.0) as opened:
+        yield opened
+
+
+def nothing_left(cache: Cache) -> bool:
+    """Tell whether neither a file nor an open descriptor without a name is left."""
+    descriptors = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            descriptors.append(os.readlink(f"/proc/self/fd/{fd}"))
+        except FileNotFoundError:
+            continue
+    own = [name for name in descriptors if str(cache.root) in name and "deleted" in name]
+    return own == [] and staged(cache.root) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, 3 * MIB])
+def test_an_object_gets_its_name_when_it_is_finished(size: int, cache: Cache) -> None:
+    body = os.urandom(size)
+    ref = ref_of(body, 0o640)
+    writer = cache.blobs.writer(ref)
+    writer.start()
+    for offset in range(0, size, 100_000):
+        writer.write(memoryview(body)[offset : offset + 100_000])
+    assert not cache.blobs.has(ref.digest, 0o640)
+    writer.finish()
+    path = cache.blobs.path(ref.digest, 0o640)
+    assert path.read_bytes() == body
+    assert path.stat().st_mode & 0o7777 == 0o640
+    assert nothing_left(cache)
+
+
+def test_the_size_of_a_manifest_may_be_wrong_in_both_directions(cache: Cache) -> None:
+    body = os.urandom(2 * MIB + 5)
+    for size_hint in (3, 2**64 - 1):
+        ref = ref_of(body)._replace(size_bytes=size_hint, mode=size_hint % 0o777)
+        writer = cache.blobs.writer(ref)
+        writer.start()
+        for offset in range(0, len(body), 65536):
+            writer.write(body[offset : offset + 65536])
+        writer.finish()
+        assert cache.blobs.verify(ref.digest, ref.mode)
+    assert nothing_left(cache)
+
+
+@pytest.mark.parametrize("size", [10, 3 * MIB])
+def test_a_second_start_forgets_what_came_before(size: int, cache: Cache) -> None:
+    body = os.urandom(size)
+    ref = ref_of(body)._replace(size_bytes=0)
+    told: list[int] = []
+    writer = cache.blobs.writer(ref, told.append)
+    writer.start()
+    writer.write(b"something else" * (size // 10))
+    writer.start()
+    writer.write(body)
+    assert sum(told) == size
+    writer.finish()
+    assert sum(told) == size
+    assert cache.blobs.verify(ref.digest, 0o644)
+    assert nothing_left(cache)
+
+
+@pytest.mark.parametrize("size", [0, 10, 3 * MIB])
+def test_wrong_bytes_end_in_the_quarantine(size: int, cache: Cache) -> None:
+    wrong = os.urandom(size)
+    ref = ObjectRef(ref_of(b"right").digest, 0o644, 5, "./a/b")
+    told: list[int] = []
+    writer = cache.blobs.writer(ref, told.append, source="s3://bucket")
+    writer.start()
+    writer.write(wrong)
+    with pytest.raises(DigestMismatch, match=r"\./a/b") as caught:
+        writer.finish()
+    details = caught.value.details
+    assert details["object"] == details["expected"] == ref.digest
+    assert details["actual"] == ref_of(wrong).digest
+    assert Path(details["quarantined"]).read_bytes() == wrong
+    note = json.loads(Path(details["quarantined"] + ".json").read_text())
+    assert (note["source"], note["path"], note["at"]) == ("s3://bucket", "./a/b", 7.0)
+    assert not cache.blobs.has(ref.digest, 0o644)
+    assert sum(told) == 0
+    assert nothing_left(cache)
+
+
+@pytest.mark.parametrize("size", [10, 3 * MIB])
+def test_discard_leaves_nothing_and_may_be_repeated(size: int, cache: Cache) -> None:
+    writer = cache.blobs.writer(ref_of(b"whatever"))
+    writer.discard()
+    writer.start()
+    writer.write(b"x" * size)
+    writer.discard()
+    writer.discard()
+    assert nothing_left(cache)
+
+
+def test_an_object_that_somebody_else_brought_meanwhile_is_success(cache: Cache) -> None:
+    ref = ref_of(b"same")
+    first, second = cache.blobs.writer(ref), cache.blobs.writer(ref)
+    for writer in (first, second):
+        writer.start()
+        writer.write(b"same")
+    first.finish()
+    inode = cache.blobs.path(ref.digest, 0o644).stat().st_ino
+    second.finish()
+    assert cache.blobs.path(ref.digest, 0o644).stat().st_ino == inode
+    assert nothing_left(cache)
+
+
+def test_without_unnamed_files_names_in_staging_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snapd.disk.fsops.can_link_unnamed", lambda *_: False)
+    with open_cache(tmp_path / "other", now=lambda: 7.0) as cache:
+        for size in (10, 3 * MIB):
+            test_an_object_gets_its_name_when_it_is_finished(size, cache)
+            test_wrong_bytes_end_in_the_quarantine(size, cache)
+            test_discard_leaves_nothing_and_may_be_repeated(size, cache)
+
+
+PART_BYTES = 100_000
+
+
+def put_part(writer: LargeBlobWriter, body: bytes, offset: int) -> None:
+    piece = memoryview(body)[offset : offset + PART_BYTES]
+    sink = writer.part(offset, len(piece))
+    sink.start()
+    for at in range(0, len(piece), 7_000):
+        sink.write(piece[at : at + 7_000])
+    sink.finish()
+
+
+@pytest.mark.parametrize("order", ["forward", "backward", "random"])
+def test_parts_may_come_in_any_order_from_many_threads(order: str, cache: Cache) -> None:
+    body = os.urandom(31 * PART_BYTES + 123)
+    ref = ref_of(body)
+    told: list[int] = []
+    writer = cache.blobs.large_writer(ref, len(body), told.append)
+    offsets = list(range(0, len(body), PART_BYTES))
+    if order == "backward":
+        offsets.reverse()
+    elif order == "random":
+        random.Random(4).shuffle(offsets)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda offset: put_part(writer, body, offset), offsets))
+    assert not writer._waiting  # all of it was hashed on the way
+    assert not writer._must_reread
+    writer.finish()
+    assert cache.blobs.path(ref.digest, 0o644).read_bytes() == body
+    assert sum(told) == len(body)
+    assert nothing_left(cache)
+
+
+def test_a_part_is_hashed_when_finish_returns_unless_an_earlier_one_is_missing(
+    cache: Cache,
+) -> None:
+    body = os.urandom(3 * PART_BYTES)
+    writer = cache.blobs.large_writer(ref_of(body), len(body))
+    put_part(writer, body, PART_BYTES)
+    assert list(writer._waiting) == [PART_BYTES]
+    put_part(writer, body, 0)
+    assert list(writer._waiting) == []
+    put_part(writer, body, 2 * PART_BYTES)
+    writer.finish()
+    assert cache.blobs.verify(ref_of(body).digest, 0o644)
+
+
+def test_a_part_that_starts_again_forgets_its_bytes(cache: Cache) -> None:
+    body = os.urandom(2 * PART_BYTES)
+    told: list[int] = []
+    writer = cache.blobs.large_writer(ref_of(body), len(body), told.append)
+    sink = writer.part(0, PART_BYTES)
+    sink.start()
+    sink.write(b"wrong" * 100)
+    sink.start()
+    sink.write(body[:PART_BYTES])
+    sink.finish()
+    put_part(writer, body, PART_BYTES)
+    writer.finish()
+    assert sum(told) == len(body)
+    assert cache.blobs.verify(ref_of(body).digest, 0o644)
+
+
+def test_a_part_that_was_hashed_already_may_come_again(cache: Cache) -> None:
+    body = os.urandom(2 * PART_BYTES)
+    writer = cache.blobs.large_writer(ref_of(body), len(body))
+    put_part(writer, bytes(PART_BYTES), 0)
+    put_part(writer, body, 0)
+    put_part(writer, body, PART_BYTES)
+    writer.finish()
+    assert cache.blobs.verify(ref_of(body).digest, 0o644)
+
+
+def test_wrong_parts_end_in_the_quarantine(cache: Cache) -> None:
+    body, ref = os.urandom(2 * PART_BYTES), ref_of(b"another")
+    writer = cache.blobs.large_writer(ref, len(body))
+    put_part(writer, body, 0)
+    put_part(writer, body, PART_BYTES)
+    with pytest.raises(DigestMismatch) as caught:
+        writer.finish()
+    assert Path(caught.value.details["quarantined"]).read_bytes() == body
+    assert not cache.blobs.has(ref.digest, 0o644)
+    assert nothing_left(cache)
+
+
+def test_parts_that_are_short_long_or_missing_are_refused(cache: Cache) -> None:
+    writer = cache.blobs.large_writer(ref_of(b"x"), 200)
+    sink = writer.part(0, 100)
+    sink.start()
+    sink.write(b"x" * 99)
+    with pytest.raises(ConnectionLost, match="99 of the 100"):
+        sink.finish()
+    with pytest.raises(ConnectionLost, match="more than the 100"):
+        sink.write(b"xx")
+    with pytest.raises(ConnectionLost, match="not all parts"):
+        writer.finish()
+    assert nothing_left(cache)
+
+
+def test_an_empty_object_needs_no_part(cache: Cache) -> None:
+    writer = cache.blobs.large_writer(ObjectRef(EMPTY_DIGEST, 0o600, 0, "./e"), 0)
+    writer.finish()
+    assert cache.blobs.verify(EMPTY_DIGEST, 0o600)
+
+
+def test_discarding_a_large_object_leaves_nothing(cache: Cache) -> None:
+    body = os.urandom(3 * PART_BYTES)
+    writer = cache.blobs.large_writer(ref_of(body), len(body))
+    put_part(writer, body, PART_BYTES)
+    writer.discard()
+    writer.discard()
+    assert nothing_left(cache)
+    with pytest.raises(ActionFailed, match="not being written"):
+        put_part(writer, body, 0)
+
+
+def test_the_file_stays_open_for_a_part_that_is_being_written_while_all_is_discarded(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = os.urandom(PART_BYTES)
+    writer = cache.blobs.large_writer(ref_of(body), len(body))
+    inside, go_on = threading.Event(), threading.Event()
+    real = os.pwrite
+
+    def slow(fd: int, data: bytes, offset: int) -> int:
+        inside.set()
+        assert go_on.wait(10)
+        return real(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", slow)
+    thread = threading.Thread(target=put_part, args=(writer, body, 0))
+    thread.start()
+    assert inside.wait(10)
+    writer.discard()
+    assert not nothing_left(cache)
+    go_on.set()
+    thread.join(10)
+    assert nothing_left(cache)
