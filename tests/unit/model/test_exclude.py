@@ -45,6 +45,9 @@ def test_no_pattern_and_empty_patterns_exclude_nothing() -> None:
         (r"/a{2}?b", ["/r/aab"], ["/r/ab"]),
         (r"/été$", ["/r/été"], ["/r/e\u0301te\u0301"]),
         (r"\ba b\b", ["/r/a b"], ["/r/xa b"]),
+        (r"/\s$", ["/r/ ", "/r/\t", "/r/\u2028"], ["/r/\x1c", "/r/a"]),
+        (r"/[^\S]$", ["/r/ "], ["/r/\x1c", "/r/a"]),
+        (r"/\S$", ["/r/\x1c", "/r/a"], ["/r/ "]),
         (r"/a\-b\/c\ d\.e", ["/r/a-b/c d.e"], ["/r/a-b/c dxe"]),
     ],
 )
@@ -69,6 +72,7 @@ def test_any_of_several_patterns_is_enough_and_flags_stay_in_theirs() -> None:
         ("[a", "a class is not closed"),
         ("[", "a class is not closed"),
         ("[]", "a class is not closed"),
+        ("[--a]x[", "a class is not closed"),
         ("[z-a]", "bad character range"),
         ("a(?=b)", "look-around"),
         ("(?<!a)b", "look-around"),
