@@ -75,30 +75,35 @@ def _run(arguments: list[str], context: Context) -> int:
     except click.exceptions.NoArgsIsHelpError as usage:
         print(usage.format_message(), file=sys.stderr)
         return int(ExitCode.USAGE)
-    except click.ClickException as usage:
-        return _fail(_from_click(usage), context, arguments)
-    except (KeyboardInterrupt, click.Abort):
-        return _fail(Interrupted("interrupted"), context, arguments)
-    except SnapsyncError as error:
-        return _fail(error, context, arguments)
     except BrokenPipeError:
         raise
-    except Exception as unexpected:  # noqa: BLE001 - the last handler: nothing may escape as a bare traceback
-        if context.verbose or context.environment.get("SNAPSYNC_DEBUG"):
-            traceback.print_exception(unexpected)
-        return _fail(_internal(unexpected), context, arguments)
+    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as failure:  # noqa: BLE001 - the last
+        error = error_of(failure)
+        debugging = context.verbose or context.environment.get("SNAPSYNC_DEBUG")
+        if isinstance(error, InternalError) and debugging:
+            traceback.print_exception(failure)
+        return _fail(error, context, arguments)
+
+
+def error_of(failure: BaseException) -> SnapsyncError:
+    """Say in the words of our errors what ended a command; of a group the first counts."""
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    if isinstance(failure, SnapsyncError):
+        return failure
+    if isinstance(failure, click.ClickException):
+        return _from_click(failure)
+    if isinstance(failure, (KeyboardInterrupt, click.Abort)):
+        return Interrupted("interrupted")
+    return InternalError(
+        f"unexpected {type(failure).__name__}: {failure}",
+        hint="This is a defect: please report it with what the same command prints with --verbose.",
+    )
 
 
 def _from_click(usage: click.ClickException) -> UsageError:
     command = getattr(getattr(usage, "ctx", None), "command_path", "snapctl")
     return UsageError(usage.format_message(), hint=f"See {command} --help.")
-
-
-def _internal(unexpected: Exception) -> InternalError:
-    return InternalError(
-        f"unexpected {type(unexpected).__name__}: {unexpected}",
-        hint="This is a defect: please report it with what the same command prints with --verbose.",
-    )
 
 
 def _fail(error: SnapsyncError, context: Context, arguments: list[str]) -> int:

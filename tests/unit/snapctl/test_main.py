@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from snapctl.__main__ import error_of
 from snapd.model.errors import NoSpace
 from tests.unit.snapctl.running import IN_BACKGROUND, environment_of, snapctl
 from tests.unit.snapctl.scripted import Exchange, scripted_daemon, view
@@ -141,6 +143,22 @@ def test_an_unexpected_error_is_short_unless_more_is_asked_for(tmp_path: Path, a
     assert "Traceback" not in short.stderr
     assert "Traceback" in long.stderr
     assert "Traceback" in debug.stderr
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (NoSpace("full"), 11),
+        (BaseExceptionGroup("two", [ExceptionGroup("one", [NoSpace("full")])]), 11),
+        (KeyboardInterrupt(), 130),
+        (BaseExceptionGroup("one", [KeyboardInterrupt()]), 130),
+        (click.Abort(), 130),
+        (click.BadParameter("no"), 2),
+        (OSError("disk"), 1),
+    ],
+)
+def test_whatever_ends_a_command_has_an_exit_code(failure: BaseException, code: int) -> None:
+    assert error_of(failure).exit_code == code
 
 
 def test_a_reader_that_goes_away_is_no_story(tmp_path: Path, at: Path) -> None:
