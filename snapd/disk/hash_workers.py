@@ -11,7 +11,6 @@ import marshal
 import os
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -30,10 +29,11 @@ from snapd.disk.hashing import (
 )
 from snapd.model.errors import ActionFailed
 
-WORKERS_FROM_FILES = 12_000
+WORKERS_FROM_FILES = 8_000
 """Fewer files than this are hashed before worker processes are up to speed."""
 
 _LARGE_THREADS_MAX = 4
+_BATCHES_AHEAD = 3
 _TICK_SECONDS = 0.2
 _BOOT = (
     "import sys,marshal;sys.path[:]=marshal.load(sys.stdin.buffer);"
@@ -118,9 +118,9 @@ def hash_inline(
 def hash_in_workers(
     root_fd: int, batches: Iterable[tuple[list[Group], Label]], jobs: int
 ) -> Generator[tuple[Label, Answer], None, None]:
-    """Hash batches in `jobs` processes; the answers come in the order of the batches.
+    """Hash batches in `jobs` processes, of which this is one; answers come as they are ready.
 
-    The processes are gone when this generator is closed, in whichever way.
+    The other processes are gone when this generator is closed, in whichever way.
     """
     idle: SimpleQueue[_Worker] = SimpleQueue()
 
@@ -131,18 +131,21 @@ def hash_in_workers(
         finally:
             idle.put(worker)
 
-    window: deque[tuple[Label, Future[Answer]]] = deque()
-    with _thread_pool(jobs) as pool, ExitStack() as workers:
-        for _ in range(jobs):
+    pending: dict[Future[Answer], Label] = {}
+    with _thread_pool(jobs - 1) as pool, ExitStack() as workers:
+        for _ in range(jobs - 1):
             worker = _Worker(root_fd)
             workers.callback(worker.close)
             idle.put(worker)
         for groups, label in batches:
-            window.append((label, pool.submit(hash_one, groups)))
-            if len(window) >= jobs * 3:
-                label, future = window.popleft()
-                yield label, future.result()
-        for label, future in window:
+            if len(pending) < (jobs - 1) * _BATCHES_AHEAD:
+                pending[pool.submit(hash_one, groups)] = label
+                continue
+            # Workers need a moment to start and their batches are laid by: this process helps.
+            yield label, list(hash_groups(root_fd, groups))
+            for future in [future for future in pending if future.done()]:
+                yield pending.pop(future), future.result()
+        for future, label in pending.items():
             yield label, future.result()
 
 
