@@ -23,6 +23,7 @@ from snapd.model.errors import SnapsyncError
 from snapd.model.reload import plan_reload
 from snapd.model.settings import Settings
 from snapd.node import Node, open_node
+from snapd.runtime.background import background_tasks
 from snapd.runtime.log import set_up_logging
 from snapd.runtime.metrics import Metrics
 from snapd.runtime.notify import Supervisor
@@ -55,12 +56,12 @@ async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
     """Run the daemon until a signal ends it.
 
     SIGTERM and SIGINT drain: no new pulls, running ones may end within the grace time. A second
-    one stops at once. SIGHUP reloads the configuration. Raises, possibly in a group, `SocketBusy`,
-    `CacheUnusable` or whatever else keeps it from starting.
+    one stops at once. SIGHUP reloads the configuration. Raises `SocketBusy`, `CacheUnusable` or
+    whatever else keeps it from starting.
     """
     daemon = Daemon(launch)
     standing, settings = daemon.standing, launch.settings.daemon
-    async with anyio.create_task_group() as tasks:
+    async with background_tasks() as tasks:
         tasks.start_soon(daemon.obey, signals, tasks.cancel_scope)
         tasks.start_soon(standing.keep_watching_the_loop)
         with control_socket(
@@ -73,7 +74,6 @@ async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
                     daemon.announce()
                     await daemon.stop_asked.wait()
                     await daemon.drain(node)
-        tasks.cancel_scope.cancel()
     logger.info("stopped")
 
 

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import anyio
+
+from snapd.api.standing import Standing
+from snapd.model.settings import CacheSettings, Settings
+from snapd.node import open_node
+from snapd.runtime.metrics import Metrics
+from tests.unit.runtime.test_metrics import samples
+
+
+def standing_in(directory: Path) -> Standing:
+    settings = Settings(cache=CacheSettings(directory=str(directory)))
+    return Standing(settings, Metrics(version="1"))
+
+
+async def test_before_the_node_is_open_all_is_zero_and_starting(tmp_path: Path) -> None:
+    standing = standing_in(tmp_path)
+    assert standing.unready_because() == "starting"
+    assert (await standing.numbers()).disk_total_bytes == 0
+    status = await standing.status()
+    assert (status["state"], status["state_directory"]) == ("starting", str(tmp_path))
+
+
+async def test_an_open_node_is_counted_and_then_followed(tmp_path: Path) -> None:
+    standing = standing_in(tmp_path)
+    async with open_node(
+        standing.settings, cache_directory=tmp_path, observer=standing.metrics, now=time.time
+    ) as standing.node:
+        assert standing.unready_because() == ""
+        (tmp_path / "blobs" / "00" / "x.644").write_bytes(b"x" * 100)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(standing.keep_counting)
+            with anyio.fail_after(5):
+                while (await standing.numbers()).cache_bytes != 100:  # noqa: ASYNC110
+                    await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+        standing.metrics.on_objects("store", 1, 7)
+        standing.metrics.on_objects("cache", 1, 50)
+        numbers = await standing.numbers()
+        assert numbers.cache_bytes == 107
+        assert numbers.disk_total_bytes > numbers.disk_free_bytes > 0
+        assert numbers.objects_in_flight_max == standing.settings.transfer.objects_in_flight
+        standing.draining = True
+        assert standing.unready_because() == "draining"
+
+
+async def test_a_blocked_loop_shows(tmp_path: Path) -> None:
+    standing = standing_in(tmp_path)
+
+    async def block() -> None:
+        await anyio.sleep(0.5)
+        time.sleep(0.8)  # noqa: ASYNC251 - the very thing that is measured
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(standing.keep_watching_the_loop)
+        tasks.start_soon(block)
+        await anyio.sleep(1.5)
+        tasks.cancel_scope.cancel()
+    assert 0.2 < samples(standing.metrics)[("snapd_event_loop_lag_seconds",)] < 5
