@@ -31,6 +31,7 @@ from snapd.model.manifest import Manifest
 TEMPORARY = re.compile(rb"\.snapsync-[0-9a-f]{8}")
 """Names of half-done work, of fixed length so that they fit wherever the final name does."""
 
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
 _TREE_LINK = re.compile(r"/trees/[0-9a-f]{64}/?$")
 _OWNER_ALL = 0o700
 
@@ -273,6 +274,10 @@ def _lock(root_fd: int, path: Path) -> None:
         raise DestinationBusy(
             f"another process is laying out a snapshot at {path}", destination=str(path)
         ) from exc
+    except OSError as exc:
+        # Some cluster file systems are mounted without locks; a checkout there is still possible.
+        if exc.errno not in _NO_LOCKS:
+            raise
 
 
 def look(directory_fd: int, name: bytes) -> os.stat_result | None:
