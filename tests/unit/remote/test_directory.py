@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from snapd.model.errors import (
@@ -221,6 +222,7 @@ def as_plain_user(script: str, root: Path) -> str:
 PRELUDE = """
 import sys
 import anyio
+import anyio.lowlevel
 from snapd.model.settings import TransferSettings
 from snapd.model.uris import StoreUri
 from snapd.remote.base import Get, Put
@@ -355,3 +357,76 @@ def test_changes_by_many_processes_are_never_lost(tmp_path: Path) -> None:
     ]
     assert [process.wait(60) for process in running] == [0] * 4
     assert (tmp_path / "store/t/count").read_bytes() == b"100"
+
+
+def test_a_killed_writer_leaves_only_whole_objects(tmp_path: Path) -> None:
+    script = """
+    import os
+    from snapd.model.ids import digest_of
+    from snapd.model.layout import object_key
+
+    def put_of(body):
+        return Put(object_key(digest_of(body)), lambda: body, len(body))
+
+    async def main():
+        print("started", flush=True)
+        while True:
+            await store.put_batch([put_of(os.urandom(300_000)) for _ in range(8)])
+
+    anyio.run(main)
+    """
+    command = [sys.executable, "-c", PRELUDE + textwrap.dedent(script), str(tmp_path)]
+    objects = tmp_path / ".objects"
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"started\n"
+        while len(list(objects.glob("*/*/*/*"))) < 20:
+            assert writer.poll() is None
+        writer.kill()
+    found = list(objects.glob("*/*/*/*"))
+    assert len(found) >= 20
+    for path in found:
+        name = "".join(path.relative_to(objects).parts)
+        assert digest_of(path.read_bytes()) == name
+
+
+async def put_large_cancelled_after(store: DirectoryStore, steps: int) -> bool:
+    """Cancel a large write after some turns of the loop; tells whether it ended before that."""
+    done = False
+
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(4):
+            yield b"part"
+
+    async def write() -> None:
+        nonlocal done
+        await store.put_large("t/large", parts(), size_bytes=16)
+        done = True
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(write)
+        for _ in range(steps):
+            await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
+    return done
+
+
+def held_and_staged(root: Path) -> tuple[bool, list[str]]:
+    staging = root / STAGING
+    return (root / "t/large").exists(), os.listdir(staging) if staging.exists() else []
+
+
+async def test_cancelling_at_any_step_leaves_all_or_nothing(tmp_path: Path) -> None:
+    seen: set[bool] = set()
+    steps, done = 0, False
+    while not done:
+        store = store_at(tmp_path / str(steps))
+        done = await put_large_cancelled_after(store, steps)
+        held, staged = held_and_staged(tmp_path / str(steps))
+        assert staged == []
+        assert held or not done
+        if held:
+            assert await read(store, "t/large") == b"part" * 4
+        seen.add(held)
+        steps += 1 + steps // 8
+    assert seen == {False, True}
