@@ -90,11 +90,14 @@ class Cache:
         the snapshot is either complete or not reported as such, and nothing half-done is visible.
         Raises `NoSpace` and the like, and `ActionFailed` if an object is missing.
         """
-        if self.complete(manifest.id) is None:
-            self.barrier()
-            self.manifests.save(manifest.id, manifest.text)
-            self.trees.build(manifest, on_progress)
-            self.barrier()
+        found = self.complete(manifest.id)
+        if found is not None and found.store:
+            self.index.touch(manifest.id, now)
+            return self.trees.path(manifest.id)
+        self.barrier()
+        self.manifests.save(manifest.id, manifest.text)
+        self.trees.build(manifest, on_progress)
+        self.barrier()
         self.index.record_complete(self._view(manifest, store, now))
         return self.trees.path(manifest.id)
 
