@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from snapctl.frame import HelpEnding, common_options
+from snapctl.frame import HelpEnding
 
 
 class Verb(NamedTuple):
@@ -80,6 +80,5 @@ class LazyGroup(click.Group, HelpEnding):
         "snapctl status --json",
     ],
 )
-@common_options
 def app() -> None:
     """Verified snapshots of training data and models, one copy per node."""

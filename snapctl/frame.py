@@ -27,11 +27,67 @@ _SWITCH_WORDS = {"1": "always", "true": "always", "yes": "always"} | {
 }
 
 
+def _set_on_context(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    if not value or not param.name:
+        return value
+    context = ctx.ensure_object(Context)
+    typed = ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+    # The variable is seen again after the verb, where it must not win over a flag before it.
+    if typed or not getattr(context, param.name):
+        setattr(context, param.name, value)
+    return value
+
+
+_UNEXPOSED: dict[str, Any] = {
+    "expose_value": False,
+    "is_eager": True,
+    "callback": _set_on_context,
+}
+
+
+def _common_options() -> list[click.Option]:
+    """Make the options that are accepted both before and after the verb."""
+    return [
+        click.Option(
+            ["--json", "as_json"], is_flag=True, help="One JSON document on stdout.", **_UNEXPOSED
+        ),
+        click.Option(
+            ["--events"], is_flag=True, help="One JSON line per event on stdout.", **_UNEXPOSED
+        ),
+        click.Option(
+            ["-q", "--quiet"],
+            is_flag=True,
+            help="No progress and no notes on stderr.",
+            **_UNEXPOSED,
+        ),
+        click.Option(
+            ["--verbose"], is_flag=True, help="Tracebacks of unexpected errors.", **_UNEXPOSED
+        ),
+        click.Option(
+            ["--color"],
+            type=click.Choice(["auto", "always", "never"]),
+            help="Colors; auto means on a terminal without NO_COLOR.",
+            **_UNEXPOSED,
+        ),
+        click.Option(
+            ["--socket"],
+            metavar="PATH",
+            envvar="SNAPSYNC_SOCKET",
+            help="The daemon's control socket.  [env: SNAPSYNC_SOCKET]",
+            **_UNEXPOSED,
+        ),
+    ]
+
+
 class HelpEnding(click.Command):
-    """A command whose `--help` ends with its examples and the table of exit codes."""
+    """A command that takes the common options, which set the `Context`.
+
+    Its `--help` ends with its examples and the table of exit codes.
+    """
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **options: Any) -> None:
         super().__init__(*args, **options)
+        self.params.extend(_common_options())
         self.examples = tuple(examples)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -54,59 +110,14 @@ class HelpEnding(click.Command):
             )
 
 
-def _set_on_context(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    if not value or not param.name:
-        return value
-    context = ctx.ensure_object(Context)
-    typed = ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
-    # The variable is seen again after the verb, where it must not win over a flag before it.
-    if typed or not getattr(context, param.name):
-        setattr(context, param.name, value)
-    return value
-
-
-def _common(*names: str, **attributes: Any) -> Callable[[Decorated], Decorated]:
-    return click.option(
-        *names, expose_value=False, is_eager=True, callback=_set_on_context, **attributes
-    )
-
-
-_COMMON_OPTIONS = (
-    _common("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
-    _common("--events", "events", is_flag=True, help="One JSON line per event on stdout."),
-    _common("-q", "--quiet", "quiet", is_flag=True, help="No progress and no notes on stderr."),
-    _common("--verbose", "verbose", is_flag=True, help="Tracebacks of unexpected errors."),
-    _common(
-        "--color",
-        "color",
-        type=click.Choice(["auto", "always", "never"]),
-        help="Colors; auto means on a terminal without NO_COLOR.",
-    ),
-    _common(
-        "--socket",
-        "socket",
-        metavar="PATH",
-        envvar="SNAPSYNC_SOCKET",
-        help="The daemon's control socket.  [env: SNAPSYNC_SOCKET]",
-    ),
-)
-
-
-def common_options(decorated: Decorated) -> Decorated:
-    """Add the options that are accepted both before and after the verb; they set the `Context`."""
-    for option in reversed(_COMMON_OPTIONS):
-        decorated = option(decorated)
-    return decorated
-
-
 def config_option(decorated: Decorated) -> Decorated:
     """Add `--config FILE` for commands that open stores themselves; read by `Context.settings`."""
-    return _common(
+    return click.option(
         "--config",
-        "config",
         metavar="FILE",
         envvar="SNAPSYNC_CONFIG",
         help="Settings of stores and transfer.  [env: SNAPSYNC_CONFIG]",
+        **_UNEXPOSED,
     )(decorated)
 
 
@@ -175,7 +186,7 @@ def verb(
             context = click.get_current_context().ensure_object(Context)
             return function(context, *args, **options)
 
-        wrapped = common_options(update_wrapper(call_with_context, function))
+        wrapped = update_wrapper(call_with_context, function)
         return click.command(name, cls=HelpEnding, examples=examples)(wrapped)
 
     return decorate

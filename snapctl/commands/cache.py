@@ -7,7 +7,7 @@ import time
 import click
 
 from snapctl.context import Context
-from snapctl.frame import HelpEnding, common_options, verb
+from snapctl.frame import HelpEnding, verb
 from snapd.model.jobs import SnapshotView
 from snapd.model.units import format_duration, format_size
 
@@ -17,7 +17,6 @@ class _CacheGroup(click.Group, HelpEnding):
 
 
 @click.group("cache", cls=_CacheGroup, examples=["snapctl cache ls"])
-@common_options
 def command() -> None:
     """Look into the node's cache."""
 
