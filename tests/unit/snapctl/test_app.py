@@ -96,3 +96,11 @@ def test_a_light_verb_imports_nothing_heavy(verb: str, tmp_path: Path) -> None:
     ).stdout
     assert "click" in ran.split()
     assert HEAVY.isdisjoint(ran.split())
+
+
+def test_the_manual_names_every_verb_and_every_exit_code() -> None:
+    manual = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
+    for verb in VERBS:
+        assert f"`snapctl {verb}" in manual
+    for code, meaning in EXIT_CODE_MEANINGS.items():
+        assert f"| {int(code)} | {meaning} |" in manual
