@@ -22,6 +22,13 @@ from snapd.model.manifest import Manifest
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
+SNAPDIR_PUSH = """
+import asyncio, sys, snapdir
+async def main(source, store):
+    print(await snapdir.push(source, snapdir.StoreUri(store)), flush=True)
+asyncio.run(main(*sys.argv[1:]))
+"""
+
 Runs = dict[str, list[Figures]]
 
 
@@ -80,9 +87,8 @@ def _rotated(names: list[str], by: int) -> list[str]:
 def _push(source: Path, store: Path) -> Manifest:
     """Write the store with the reference tool, which everybody can read."""
     store.mkdir(parents=True, exist_ok=True)
-    script = "import asyncio,sys,snapdir;print(asyncio.run(snapdir.push(sys.argv[1],sys.argv[2])))"
     done = subprocess.run(
-        [sys.executable, "-c", script, str(source), f"file://{store}"],
+        [sys.executable, "-c", SNAPDIR_PUSH, str(source), f"file://{store}"],
         capture_output=True,
         text=True,
         check=False,

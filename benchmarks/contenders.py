@@ -28,8 +28,8 @@ READY_SECONDS = 30.0
 SNAPDIR_PULL = """
 import asyncio, sys, snapdir
 async def main(snapshot_id, store, dest):
-    await snapdir.fetch(snapshot_id, store)
-    await snapdir.checkout(snapshot_id, dest)
+    await snapdir.fetch(snapdir.SnapshotId(snapshot_id), snapdir.StoreUri(store))
+    await snapdir.checkout(snapdir.SnapshotId(snapshot_id), dest)
 asyncio.run(main(*sys.argv[1:]))
 print("BENCH-OK", flush=True)
 """

@@ -20,8 +20,17 @@ READY_SECONDS = 30.0
 COMMAND_SECONDS = 60.0
 
 SNAPDIR = """
-import asyncio, sys, snapdir
-print(asyncio.run(getattr(snapdir, sys.argv[1])(*sys.argv[2:])), flush=True)
+import asyncio, re, sys, snapdir
+
+def typed(text):
+    if "://" in text:
+        return snapdir.StoreUri(text)
+    return snapdir.SnapshotId(text) if re.fullmatch("[0-9a-f]{64}", text) else text
+
+async def main(verb, *arguments):
+    return await getattr(snapdir, verb)(*map(typed, arguments))
+
+print(asyncio.run(main(*sys.argv[1:])), flush=True)
 """
 
 
