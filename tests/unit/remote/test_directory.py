@@ -18,7 +18,6 @@ import pytest
 
 from snapd.model.errors import (
     KeyMissing,
-    NoSpace,
     StoreMissing,
     TimedOut,
     UsageError,
@@ -285,17 +284,6 @@ def test_a_plain_user_pushes_and_another_reads(shared_directory: Path) -> None:
     """
     assert as_plain_user(script, shared_directory) == "False\n"
     assert (shared_directory / "t/a").read_bytes() == b"theirs"
-
-
-async def test_a_full_disk_is_no_space(store: DirectoryStore) -> None:
-    await put(store, "t/a", b"x")
-    with store._files.stage("t/b") as staged:
-        full = os.open("/dev/full", os.O_WRONLY)
-        os.dup2(full, staged._fd)
-        os.close(full)
-        with pytest.raises(NoSpace, match="t/b"):
-            staged.write(b"y" * 10)
-    assert await keys_of(store, "t/") == ["t/a"]
 
 
 # Other processes
