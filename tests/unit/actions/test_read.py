@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from snapd.actions.read import read_manifest
+from snapd.disk.walk import walk
+from snapd.model.errors import DigestMismatch, SnapshotNotFound, StoreMissing
+from snapd.model.ids import SnapshotId
+from snapd.model.layout import manifest_key
+from snapd.remote.memory import MemoryStore
+
+
+async def test_manifest_is_read_and_checked(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"1")
+    manifest = walk(tmp_path).manifest
+    store = MemoryStore()
+    store.objects[manifest_key(manifest.id)] = manifest.text
+    assert await read_manifest(store, manifest.id) == manifest
+    store.objects[manifest_key(manifest.id)] = manifest.text[:-2]
+    with pytest.raises(DigestMismatch):
+        await read_manifest(store, manifest.id)
+
+
+async def test_absence_is_told_in_the_words_of_the_user() -> None:
+    absent = SnapshotId("0" * 64)
+    with pytest.raises(SnapshotNotFound, match="0000 in memory://store"):
+        await read_manifest(MemoryStore(), absent)
+    with pytest.raises(StoreMissing):
+        await read_manifest(MemoryStore(exists=False), absent)
