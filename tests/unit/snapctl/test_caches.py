@@ -1,0 +1,42 @@
+"""Where commands look for a cached snapshot, in which order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from snapctl.caches import cache_directories
+from snapctl.context import Context
+from tests.unit.snapctl.scripted import scripted_daemon
+
+
+def context_of(tmp_path: Path) -> Context:
+    return Context(
+        environment={"XDG_CACHE_HOME": str(tmp_path / "own")},
+        socket=str(tmp_path / "s"),
+        quiet=True,
+    )
+
+
+def test_a_chosen_one_is_the_only_one(tmp_path: Path) -> None:
+    assert list(cache_directories(context_of(tmp_path), "/chosen")) == [Path("/chosen")]
+
+
+def test_the_daemon_s_comes_before_the_own(tmp_path: Path) -> None:
+    own = tmp_path / "own" / "snapsync"
+    context = context_of(tmp_path)
+
+    assert list(cache_directories(context, None)) == [own]
+    status = {("GET", "/v1/status"): lambda it: it.reply(200, {"state_directory": "/theirs"})}
+    with scripted_daemon(tmp_path / "s", status):
+        assert list(cache_directories(context, None)) == [Path("/theirs"), own]
+
+
+def test_a_daemon_that_refuses_is_passed_over(tmp_path: Path) -> None:
+    with scripted_daemon(tmp_path / "s", {}):
+        assert list(cache_directories(context_of(tmp_path), None)) == [tmp_path / "own/snapsync"]
+
+
+def test_without_any_there_is_none(tmp_path: Path) -> None:
+    context = Context(environment={}, socket=str(tmp_path / "s"))
+
+    assert list(cache_directories(context, None)) == []
