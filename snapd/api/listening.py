@@ -7,7 +7,6 @@ import grp
 import os
 import socket
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -46,11 +45,11 @@ def parse_listen(text: str) -> tuple[str, int]:
 def control_socket(path: Path, *, mode: int, group: str = "") -> Iterator[socket.socket]:
     """Listen at `path` for the length of the block, as the only one.
 
-    The socket appears at its path by one rename, listening and with its final mode and group. What
-    a daemon that is gone left behind is replaced. Raises `SocketBusy` if one is alive, `NotAllowed`
+    Nobody can connect before it has its final mode and group. What a daemon that is gone left
+    behind is replaced. Raises `SocketBusy` if one is alive, `NotAllowed`
     if the directory could be somebody else's, `UsageError` for an unfit path or an unknown group.
     """
-    if len(os.fsencode(path)) > PATH_MAX_BYTES - len(".12345678/s"):
+    if len(os.fsencode(path)) > PATH_MAX_BYTES:
         raise UsageError(f"the path of the socket is too long: {path}")
     group_id = _group_id(group)
     with ExitStack() as held:
@@ -141,15 +140,14 @@ def _refuse_unless_stale(path: Path) -> None:
 def _bound(path: Path, mode: int, group_id: int) -> Iterator[socket.socket]:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as private:
-            unready = os.path.join(private, "s")
-            listener.bind(unready)
-            os.chown(unready, -1, group_id)
-            os.chmod(unready, mode)
-            listener.listen(BACKLOG)
-            os.rename(unready, path)
+        path.unlink(missing_ok=True)
+        listener.bind(os.fspath(path))
         ours = path.lstat().st_ino
         try:
+            # Nobody can connect before `listen`, so the first mode and group do not matter.
+            os.chown(path, -1, group_id)
+            os.chmod(path, mode)
+            listener.listen(BACKLOG)
             yield listener
         finally:
             _remove_if_ours(path, ours)
