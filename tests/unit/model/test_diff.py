@@ -36,6 +36,7 @@ def changes(old: Manifest, new: Manifest, *, include_equal: bool = False) -> lis
         (["F 644 a ./f"], ["F 755 a ./f"], ["M ./f"]),
         (["F 644 a ./f"], ["F 644 a ./f"], []),
         (["D 755 ./d/"], ["D 700 ./d/"], ["M ./d/"]),
+        (["D 755 ./d/", "F 644 a ./d/f"], ["D 700 ./d/", "F 644 a ./d/f"], ["M ./d/"]),
         (["D 755 ./d/"], ["D 755 x ./d/", "F 644 a ./d/f"], ["A ./d/f"]),
         ([], ["D 755 ./d/"], ["A ./d/"]),
         (["D 755 ./d/"], [], ["D ./d/"]),

@@ -101,7 +101,16 @@ def test_comments_empty_lines_and_a_missing_final_lf_are_no_part_of_the_id() -> 
     canonical = text_of("F ./f")
     expected = SnapshotId(digest_of(canonical))
     root, file = canonical.decode().splitlines()
-    for raw in (f"{root}\n{file}", f"# made by hand\n\n{root}\n\n# the file\n{file}\n\n"):
+    for raw in (
+        f"{root}\n{file}",
+        f"# made by hand\n{root}\n{file}\n",
+        f"\n{root}\n{file}\n",
+        f"{root}\n# the file\n{file}\n",
+        f"{root}\n\n{file}\n",
+        f"{root}\n{file}\n\n",
+        f"{root}\n{file}\n# the end",
+        f"#\n\n##\n{root}\n\n# the file\n{file}\n\n",
+    ):
         for expected_id in (None, expected):
             manifest = Manifest.parse(raw.encode(), expected_id=expected_id)
             assert (manifest.id, manifest.text) == (expected, canonical)
@@ -225,6 +234,7 @@ def test_text_that_is_not_utf8_is_refused_with_a_readable_path() -> None:
         (["F ./b", "F ./a"], 3, "in the order"),
         (["D ./a/", "F ./a!"], 3, "in the order"),
         (["F ./a", "F ./a"], 3, "listed once"),
+        (["D ./"], 2, "listed once"),
         (["F ./a/b"], 2, "every parent"),
         (["D ./a/b/"], 2, "every parent"),
         (["F ./a", "F ./a/b"], 3, "every parent"),
