@@ -11,8 +11,9 @@ import errno
 import os
 import stat
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from snapd.disk.hashing import Group, open_below
@@ -47,7 +48,7 @@ class Listing:
     """The columns. Entry 0 is the first in the root; directory 0 is the root itself.
 
     Directories are numbered as they are visited, parents before children; files are numbered in
-    the manifest's order by `number_files`. Costs the names plus about 14 bytes an entry.
+    the manifest's order by `number_files`. Costs the names plus 13 bytes an entry.
     """
 
     root: str
@@ -69,12 +70,17 @@ class Listing:
         start = self.name_ends[entry - 1] if entry else 0
         return bytes(self.names[start : self.name_ends[entry]])
 
-    def add(self, name: bytes, kind: int) -> None:
-        """Append an entry to the block that is being listed."""
-        self.names += name
-        self.name_ends.append(len(self.names))
-        self.kinds.append(kind)
-        self.numbers.append(0)
+    def add_entries(self, names: list[bytes], links: Container[bytes]) -> None:
+        """Append the sorted names of one directory; those in `links` were reached through one."""
+        ends = accumulate(map(len, names), initial=len(self.names))
+        next(ends)
+        self.name_ends.extend(ends)
+        self.names += b"".join(names)
+        self.kinds += bytes(
+            DIRECTORY if name.endswith(b"/") else LINKED_FILE if name in links else FILE
+            for name in names
+        )
+        self.numbers.frombytes(bytes(len(names) * self.numbers.itemsize))
 
     def add_directory(self, mode: int, first: int, depth: int, own_entry: int) -> None:
         """Append a directory whose block are the entries from `first` to the last one."""
@@ -234,9 +240,7 @@ class Lister:
             names, links = self._read(fd, depth)
         except OSError as exc:
             raise source_error(exc, self._path(depth)) from exc
-        for name in names:
-            is_directory = name.endswith(b"/")
-            listing.add(name, DIRECTORY if is_directory else LINKED_FILE if name in links else FILE)
+        listing.add_entries(names, links)
         listing.add_directory(
             status.st_mode & 0o7777 if mode == _NO_LINK else mode, first, depth, own_entry
         )
