@@ -179,5 +179,8 @@ def _prune(manifest: Manifest, target: Destination, options: CheckoutOptions) ->
     def protected(path: bytes) -> bool:
         return exclude is not None and exclude.matches("./" + os.fsdecode(path))
 
-    for path in target.prune(manifest_rule(manifest), protected, remove=not options.dryrun):
-        yield "./" + os.fsdecode(path)
+    try:
+        for path in target.prune(manifest_rule(manifest), protected, remove=not options.dryrun):
+            yield "./" + os.fsdecode(path)
+    except OSError as exc:
+        raise path_error(exc, target.path, os.fsdecode(exc.filename or b"")) from exc

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from snapd.disk import fsops
@@ -27,7 +28,7 @@ def extraneous(root_fd: int, *, listed: Rule, protected: Rule, remove: bool) -> 
     """Yield what is not `listed`, content before its directory; with `remove` it is gone by then.
 
     What `protected` says stays with everything below it, and so do the directories above it and
-    mount points.
+    mount points. The `filename` of an `OSError` is the path below the root.
     """
     device = os.fstat(root_fd).st_dev
     with Descent(root_fd) as descent:
@@ -36,7 +37,8 @@ def extraneous(root_fd: int, *, listed: Rule, protected: Rule, remove: bool) -> 
             level = levels[-1]
             for path in level.files:
                 if remove:
-                    os.unlink(_name(path), dir_fd=descent.at(level.path))
+                    with _named(path):
+                        os.unlink(_name(path), dir_fd=descent.at(level.path))
                 yield path
             level.files.clear()
             if level.pending:
@@ -50,7 +52,8 @@ def extraneous(root_fd: int, *, listed: Rule, protected: Rule, remove: bool) -> 
                 levels[-1].held = True
                 continue
             if remove:
-                os.rmdir(_name(level.path), dir_fd=descent.at(levels[-1].path))
+                with _named(level.path):
+                    os.rmdir(_name(level.path), dir_fd=descent.at(levels[-1].path))
             yield level.path
 
 
@@ -58,6 +61,17 @@ def _scan(
     descent: Descent, path: bytes, device: int, listed: Rule, protected: Rule, *, unlock: bool
 ) -> _Level:
     level = _Level(path)
+    with _named(path):
+        _fill(level, descent, device, listed, protected, unlock=unlock)
+    level.files.sort()
+    level.pending.sort(reverse=True)
+    return level
+
+
+def _fill(
+    level: _Level, descent: Descent, device: int, listed: Rule, protected: Rule, *, unlock: bool
+) -> None:
+    path = level.path
     if unlock and path:
         parent, name = split(path)
         grant_owner(descent.at(parent), name)
@@ -75,9 +89,15 @@ def _scan(
                 level.pending.append(name)
             else:
                 level.held = True
-    level.files.sort()
-    level.pending.sort(reverse=True)
-    return level
+
+
+@contextmanager
+def _named(path: bytes) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        exc.filename = path
+        raise
 
 
 def remove_entry(directory_fd: int, name: bytes) -> None:

@@ -97,3 +97,17 @@ def test_a_mode_is_never_changed_through_a_link(root: int, tmp_path: Path) -> No
 def test_split_names_a_directorys_parent() -> None:
     assert split(b"a/b/c/") == (b"a/b/", b"c")
     assert split(b"a/") == (b"", b"a")
+
+
+def test_an_error_names_the_path_below_the_root() -> None:
+    def list_closed(base: Path) -> None:
+        (base / "a" / "closed").mkdir(parents=True)
+        (base / "a" / "closed").chmod(0o000)
+        fd = os.open(base, os.O_RDONLY)
+        with pytest.raises(PermissionError) as caught:
+            list(extraneous(fd, listed=one_of(), protected=one_of(), remove=False))
+        assert caught.value.filename == b"a/closed/"
+        os.close(fd)
+
+    with nobodys_directory() as base:
+        as_ordinary_user(lambda: list_closed(base))
