@@ -170,9 +170,14 @@ def control_app(
 
 async def _document(request: web.Request) -> object:
     """Read a JSON body that is small and arrives in time."""
+    announced_bytes = request.content_length or 0
+    if announced_bytes > BODY_MAX_BYTES:
+        raise web.HTTPRequestEntityTooLarge(BODY_MAX_BYTES, announced_bytes)
     try:
         with anyio.fail_after(BODY_SECONDS):
             raw = await request.read()
+    except web.RequestPayloadError as broken:
+        raise UsageError(f"the body can't be read: {broken}") from broken
     except TimeoutError as late:
         raise TimedOut(f"the request's body did not arrive within {BODY_SECONDS:.0f} s") from late
     try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from snapd.api.listening import BACKLOG, parse_listen
 from snapd.model.errors import AccessDenied, ActionFailed
@@ -17,6 +19,18 @@ STOP_SECONDS = 1.0
 """Requests that still run when serving ends may go on about this long, then are cancelled."""
 CLEANUP_SECONDS = 5.0
 """aiohttp waits twice for `STOP_SECONDS` before it cancels; this bounds the whole."""
+
+
+class _BadRequestsAreNoEvents(logging.Filter):
+    """Drop what the server says of bytes that are not HTTP: the client was answered."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
+
+
+_server_logger = logging.getLogger("snapd.api.http")
+_server_logger.addFilter(_BadRequestsAreNoEvents())
 
 
 @asynccontextmanager
@@ -68,6 +82,8 @@ async def _runner(app: web.Application) -> AsyncIterator[web.AppRunner]:
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=_server_logger,
+        auto_decompress=False,
         handle_signals=False,
         handler_cancellation=True,
         shutdown_timeout=STOP_SECONDS,

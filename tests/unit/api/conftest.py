@@ -133,7 +133,7 @@ async def status() -> dict[str, Any]:
     return {"version": "1", "pid": 7}
 
 
-FAST = Pace(interval_seconds=0.01, heartbeat_seconds=0.2, patience_seconds=0.5)
+FAST = Pace(interval_seconds=0.01, heartbeat_seconds=0.2, patience_seconds=0.25)
 
 
 @asynccontextmanager

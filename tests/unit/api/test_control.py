@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import anyio
 import pytest
+from anyio import to_thread
 
 from snapd.api.events import Pace
 from snapd.model.errors import DaemonStopping, NoSpace, StoreNotAllowed
@@ -134,6 +136,36 @@ async def test_a_bad_body_is_refused_before_anything_starts(
 async def test_a_body_over_the_limit_is_refused(api: Api) -> None:
     status, error = await api.ask("POST", "/v1/pulls", data=b"x" * 1_000_000)
     assert (status, error["code"]) == (413, "usage")
+    assert (await api.ask("GET", "/v1/status"))[0] == 200
+
+
+def exchange(path: Path, request: bytes) -> bytes:
+    """Send raw bytes and give the beginning of the answer."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(5)
+        connection.connect(str(path))
+        connection.sendall(request)
+        return connection.recv(65536)
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "status"),
+    [
+        (b"Content-Length: 99999999", b"x", b"413"),
+        (b"Content-Encoding: gzip\r\nContent-Length: 5", b"hello", b"400"),
+        (b"Transfer-Encoding: chunked", b"not a chunk\r\n", b"400"),
+        (b"X-Long: " + b"a" * 100_000, b"", b"400"),
+        (b"\x00\x01 garbage", b"", b"400"),
+    ],
+)
+async def test_bytes_that_are_no_fit_request_are_answered_and_make_no_noise(
+    api: Api, head: bytes, body: bytes, status: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = b"POST /v1/pulls HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    request += head + b"\r\n\r\n" + body
+    received = await to_thread.run_sync(exchange, api.socket, request)
+    assert received.split()[1] == status
+    assert not caplog.records
     assert (await api.ask("GET", "/v1/status"))[0] == 200
 
 
