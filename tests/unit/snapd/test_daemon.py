@@ -266,6 +266,26 @@ async def test_it_is_alive_but_not_ready_while_the_cache_is_opened(
             await ready.wait()
 
 
+async def test_a_signal_during_the_start_ends_it(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.mkdir(settings.cache.directory)
+    lock = opening_lock(Path(settings.cache.directory) / "locks")
+    assert lock.try_acquire()
+    sender, receiver = anyio.create_memory_object_stream[signal.Signals](1)
+    caplog.set_level(logging.INFO)
+    async with sender, receiver, anyio.create_task_group() as tasks:
+        tasks.start_soon(serve, Launch(settings, lambda: settings, Supervisor()), receiver)
+        await sender.send(signal.SIGTERM)
+        await anyio.wait_all_tasks_blocked()
+        lock.release()
+        tasks.cancel_scope.deadline = anyio.current_time() + 5
+    assert not tasks.cancel_scope.cancelled_caught
+    messages = [record.getMessage() for record in caplog.records]
+    assert "stopping before the start was complete" in messages
+    assert "ready" not in messages
+
+
 async def test_the_supervisor_hears_of_every_step(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
