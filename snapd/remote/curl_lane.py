@@ -21,8 +21,8 @@ from snapd.model.settings import TransferSettings
 from snapd.remote.curl_slot import Slot
 from snapd.remote.exchanges import Method, Origin, Reply, Request
 
-EPOLL_EVENTS_MAX = 256
-"""Of more than these the rest is taken in the next round."""
+EPOLL_EVENTS_MAX = 4096
+"""More than a lane ever has sockets, so that one round takes all that is ready."""
 SPARE_SLOTS_MAX = 64
 """Idle handles kept for each method; connections are not theirs and stay open without them."""
 
@@ -80,6 +80,7 @@ class Lane:
         self._active: dict[Any, tuple[Slot, Part, int]] = {}
         self._spare: dict[Method, list[Slot]] = {}
         self._ended: list[Part] = []
+        self._next_look_at = 0.0
         self._stopping = False
         self._wake_descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll = select.epoll()
@@ -149,6 +150,7 @@ class Lane:
     def _round(self) -> None:
         self._perform(self._epoll.poll(self._patience_seconds(), EPOLL_EVENTS_MAX))
         self._collect()
+        self._end_stalled()
         while self._inbox:
             self._accept(self._inbox.popleft())
         while self._cancelled:
@@ -156,6 +158,7 @@ class Lane:
         self._fill()
 
     def _patience_seconds(self) -> float:
+        # While transfers run, libcurl's own timer for slow ones comes at least once a second.
         if self._due is None:
             return -1
         return max(0.0, self._due - time.monotonic())
@@ -192,6 +195,18 @@ class Lane:
             self._put_back(part.requests[index].method, slot)
         finally:
             self._end_if_done(part)
+
+    def _end_stalled(self) -> None:
+        """End downloads that got no byte for too long, though all that was ready has been read."""
+        now = time.monotonic()
+        if now < self._next_look_at:
+            return
+        patience = self._settings.stall_timeout_seconds
+        self._next_look_at = now + patience / 8
+        for handle, (slot, _, _) in list(self._active.items()):
+            if slot.last_byte_at and now - slot.last_byte_at > patience:
+                message = f"nothing for {patience:g} s in the middle of the body"
+                self._end(handle, pycurl.E_OPERATION_TIMEDOUT, message)
 
     def _put_back(self, method: Method, slot: Slot) -> None:
         spare = self._spare.setdefault(method, [])
@@ -237,10 +252,10 @@ class Lane:
         A source may take its time, so a cancel that comes in between is heard first.
         """
         while self._queue and not self._cancelled and len(self._active) < self._in_flight_max:
-            part = self._queue.popleft()
-            index = part.next_index
+            part = self._queue[0]
+            self._begin(part, part.next_index)
             part.next_index += 1
-            self._begin(part, index)
+            self._queue.popleft()
             if part.waiting:
                 self._queue.append(part)
             else:
@@ -256,9 +271,9 @@ class Lane:
             self._put_back(request.method, slot)
             part.replies[index] = Reply(error=error)
             return
+        self._multi.add_handle(slot.handle)
         self._active[slot.handle] = (slot, part, index)
         part.active += 1
-        self._multi.add_handle(slot.handle)
 
     def _tell(self) -> None:
         if self._ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import pycurl
@@ -25,6 +26,7 @@ class Slot:
     """A handle for one method. `begin` prepares a request, `end` turns what happened to a reply.
 
     Between them libcurl calls back; an error raised by the sink ends the transfer and is kept.
+    `last_byte_at` is when the latest piece of the body arrived, zero before the first.
     """
 
     __slots__ = (
@@ -41,6 +43,7 @@ class Slot:
         "_status",
         "cancelled",
         "handle",
+        "last_byte_at",
     )
 
     def __init__(self, method: Method, settings: TransferSettings) -> None:
@@ -63,6 +66,7 @@ class Slot:
             pycurl.BUFFERSIZE: RECEIVE_BUFFER_BYTES,
             pycurl.UPLOAD_BUFFERSIZE: RECEIVE_BUFFER_BYTES,
             pycurl.CONNECTTIMEOUT_MS: max(1, round(settings.connect_timeout_seconds * 1000)),
+            # Watches uploads and the wait for an answer; averages too slowly for the body of one.
             pycurl.LOW_SPEED_LIMIT: 1,
             pycurl.LOW_SPEED_TIME: stall_seconds,
             pycurl.TCP_KEEPALIVE: 1,
@@ -87,6 +91,7 @@ class Slot:
         self._received = 0
         self._status = 0
         self._overlong = False
+        self.last_byte_at = 0.0
         self._error: Exception | None = None
         self.cancelled = False
         try:
@@ -94,9 +99,9 @@ class Slot:
                 request.sink.start()
             if request.body is not None:
                 self.handle.setopt(pycurl.POSTFIELDS, request.body())
+            self._address(request, origin)
         except Exception as exc:  # noqa: BLE001  # whatever a sink raises is its item's outcome
             return exc
-        self._address(request, origin)
         return None
 
     def _address(self, request: Request, origin: Origin) -> None:
@@ -120,9 +125,6 @@ class Slot:
             self.handle.setopt(pycurl.AWS_SIGV4, f"aws:amz:{origin.region}:s3")
             self.handle.setopt(pycurl.USERNAME, origin.access_key)
             self.handle.setopt(pycurl.PASSWORD, origin.secret_key)
-        else:
-            for option in (pycurl.AWS_SIGV4, pycurl.USERNAME, pycurl.PASSWORD):
-                self.handle.unsetopt(option)
         if origin.ca_file:
             self.handle.setopt(pycurl.CAINFO, origin.ca_file)
 
@@ -136,6 +138,7 @@ class Slot:
         return lines
 
     def _on_body(self, data: memoryview) -> int | None:
+        self.last_byte_at = time.monotonic()
         if self._status == 0:
             self._status = status_of(self._head)
             if self._request.sink is not None:

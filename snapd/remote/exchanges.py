@@ -18,7 +18,8 @@ REPLY_BODY_BYTES_MAX = 8 * 1024 * 1024
 class Origin:
     """Where requests go and as whom; a new object replaces it when the credentials change.
 
-    `base_url` has no slash at its end. Without an `access_key` requests are not signed.
+    `base_url` has no slash at its end. Without an `access_key` requests are not signed; a transport
+    that signed once signs for ever.
     """
 
     base_url: str

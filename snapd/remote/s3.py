@@ -201,7 +201,7 @@ class S3Store:
                 objects.sort(key=_byte_order)
             if not _in_order(given, objects):
                 raise ActionFailed(
-                    f"{self._wire.name(prefix)}: the store lists keys out of order, after {given!r}",
+                    f"{self._wire.name(prefix)}: keys are listed out of order, after {given!r}",
                     hint="Too many keys for a store that does not list in the order of names.",
                 )
             for info in objects:

@@ -184,12 +184,12 @@ class FaultProxy:
         except (OSError, asyncio.IncompleteReadError):
             reset = True
         except asyncio.CancelledError:
-            pass
+            reset = True
         finally:
             self.connections_open -= 1
-            _close(client[1], reset=reset)
+            await _close(client[1], reset=reset)
             if upstream:
-                _close(upstream[1])
+                await _close(upstream[1], reset=True)
 
     async def _exchange(self, client: Streams, upstream: Streams) -> None:
         head = await _read_head(client[0])
@@ -340,9 +340,12 @@ async def _until_gone(reader: asyncio.StreamReader) -> None:
     raise Gone
 
 
-def _close(writer: asyncio.StreamWriter, *, reset: bool = False) -> None:
+async def _close(writer: asyncio.StreamWriter, *, reset: bool = False) -> None:
     if reset:
         # Linger of zero seconds turns the close into a reset, and drops what was not sent.
         raw = writer.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
     writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
