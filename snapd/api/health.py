@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from anyio import to_thread
 
 from snapd.api.replies import errors_become_replies
 from snapd.runtime.metrics import Metrics, NodeNumbers
@@ -31,7 +32,8 @@ def health_app(
     async def scrape(request: web.Request) -> web.Response:
         metrics.set_ready(not unready_because())
         metrics.set_numbers(await numbers())
-        body, content_type = metrics.render(request.headers.get("Accept", ""))
+        accept = request.headers.get("Accept", "")
+        body, content_type = await to_thread.run_sync(metrics.render, accept)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     app = web.Application(middlewares=[errors_become_replies])

@@ -213,6 +213,9 @@ class Metrics:
             gauge.set(getattr(numbers, field))
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
-        """Render everything in the format that the scraper asks for: the body and its type."""
+        """Render everything in the format that the scraper asks for: the body and its type.
+
+        Blocks: the process's own numbers are read from /proc.
+        """
         encoder, content_type = choose_encoder(accept)
         return encoder(self.registry), content_type

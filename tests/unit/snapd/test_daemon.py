@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 from anyio import to_thread
+from blockbuster import blockbuster_ctx
 
 from snapd.daemon import Launch, serve
 from snapd.disk.locks import opening_lock
@@ -54,6 +55,18 @@ async def test_a_pull_goes_through_and_everything_tells_of_it(start_daemon: Star
         assert "snapd_snapshots 1.0" in metrics
         assert 'snapd_store_requests_total{operation="' in metrics
         assert 'snapd_pulls_limit{state="running"} 4.0' in metrics
+
+
+async def test_nothing_blocks_the_event_loop_once_it_serves(start_daemon: StartDaemon) -> None:
+    async with start_daemon() as daemon:
+        with blockbuster_ctx():
+            _, job = await daemon.start_pull()
+            assert (await daemon.job_ended(job["job_id"]))["state"] == "done"
+            _, again = await daemon.start_pull()
+            assert (await daemon.job_ended(again["job_id"]))["bytes_fetched"] == 0
+            assert (await daemon.ask("GET", "/v1/snapshots"))[0] == 200
+            assert (await daemon.get("/readyz"))[0] == 200
+            await reloaded(daemon, daemon.settings)
 
 
 async def test_a_store_that_is_not_allowed_is_refused(start_daemon: StartDaemon) -> None:
