@@ -107,8 +107,18 @@ class Host:
     ) -> Ran:
         """Run a command to its end."""
         program, *arguments = map(str, command)
+        return self.command(str(self.program(program)), *arguments, given=given, extra=extra)
+
+    def program(self, name: str) -> Path:
+        """Tell where an installed command lies."""
+        return BIN / name
+
+    def command(
+        self, *command: str, given: str | None = None, extra: Mapping[str, str] | None = None
+    ) -> Ran:
+        """Run any command to its end as this user."""
         done = subprocess.run(
-            [str(BIN / program), *arguments],
+            command,
             env=self.environment(extra),
             cwd=self.root,
             input=given,
@@ -152,6 +162,9 @@ class Host:
         if config:
             (self.root / "snapd.toml").write_text(config, encoding="utf-8")
             command += ["--config", str(self.root / "snapd.toml")]
+        else:
+            # Tests run side by side, and only one of them could have the default port.
+            command[1:1] = ["--listen", "127.0.0.1:0"]
         log = self.root / "snapd.log"
         with log.open("ab") as output:
             process = subprocess.Popen(command, env=environment, cwd=self.root, stderr=output)
