@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from snapctl.context import Context
+from snapctl.output import Output
 from snapctl.progress import meter_of
 from snapd.actions.checkout import checkout
 from snapd.model.checkouts import CheckoutOptions, CheckoutProgress, CheckoutReport
@@ -95,3 +96,14 @@ def describe_report(report: CheckoutReport) -> str:
     if report.deleted:
         words.append(f"{len(report.deleted)} deleted")
     return ", ".join(words)
+
+
+def print_report(output: Output, report: CheckoutReport) -> None:
+    """Print for people: the destination's path, or what a dry run found, one path a line."""
+    if not report.dryrun:
+        output.line(str(report.destination))
+        return
+    for change in report.changes:
+        output.line(f"{change.status} {change.path}")
+    for path in report.deleted:
+        output.line(f"D {path}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +13,6 @@ from snapctl.frame import config_option, id_option, verb
 from snapd.model.checkouts import CHECKOUT_MODES, CheckoutMode, CheckoutOptions
 from snapd.model.errors import SnapshotNotFound, UsageError
 from snapd.model.ids import SnapshotId, parse_snapshot_id
-
-if TYPE_CHECKING:
-    from snapd.model.checkouts import CheckoutReport
 
 
 @verb(
@@ -85,10 +81,14 @@ def command(
     options = _with_excludes(context, options, patterns)
     state_directory = _find(context, wanted, cache_dir)
 
-    from snapctl.laying_out import lay_out
+    from snapctl.laying_out import lay_out, print_report
 
     tree = state_directory / "trees" / wanted
-    _print(context, lay_out(context, wanted, tree, Path(dest), options))
+    report = lay_out(context, wanted, tree, Path(dest), options)
+    if context.output.as_json:
+        context.output.print_json(report.to_json())
+    else:
+        print_report(context.output, report)
 
 
 def _with_excludes(
@@ -115,16 +115,3 @@ def _find(context: Context, snapshot_id: SnapshotId, cache_dir: str | None) -> P
         id=snapshot_id,
         caches=searched,
     )
-
-
-def _print(context: Context, report: CheckoutReport) -> None:
-    output = context.output
-    if output.as_json:
-        output.print_json(report.to_json())
-    elif report.dryrun:
-        for change in report.changes:
-            output.line(f"{change.status} {change.path}")
-        for path in report.deleted:
-            output.line(f"D {path}")
-    else:
-        output.line(str(report.destination))

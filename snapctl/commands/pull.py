@@ -165,13 +165,10 @@ def _report(context: Context, view: JobView, laid_out: CheckoutReport | None) ->
         output.print_json(_document(view, laid_out))
     elif laid_out is None:
         output.line(view.tree)
-    elif laid_out.dryrun:
-        for change in laid_out.changes:
-            output.line(f"{change.status} {change.path}")
-        for path in laid_out.deleted:
-            output.line(f"D {path}")
     else:
-        output.line(str(laid_out.destination))
+        from snapctl.laying_out import print_report
+
+        print_report(output, laid_out)
 
 
 def _document(view: JobView, laid_out: CheckoutReport | None) -> dict[str, Any]:
