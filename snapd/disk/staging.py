@@ -12,12 +12,14 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from snapd.disk import fsops
 
 _MARKER = "marker"
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_UNKNOWN_BOOT = "unknown"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -46,15 +48,18 @@ class Staging:
         """
         path = root / secrets.token_hex(8)
         path.mkdir(mode=0o700)
-        fd = os.open(path, fsops.DIRECTORY)
-        marker_fd = os.open(
-            _MARKER, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd
-        )
-        fcntl.flock(marker_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fsops.write_all(marker_fd, boot.encode("ascii"))
-        fsops.fsync(marker_fd)
-        fsops.fsync(fd)
-        fsops.fsync_directory(root)
+        with ExitStack() as undo:
+            undo.callback(_remove_path, path)
+            fd = os.open(path, fsops.DIRECTORY)
+            undo.callback(os.close, fd)
+            marker_fd = os.open(_MARKER, _CREATE, 0o600, dir_fd=fd)
+            undo.callback(os.close, marker_fd)
+            fcntl.flock(marker_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fsops.write_all(marker_fd, (boot or _UNKNOWN_BOOT).encode("ascii"))
+            fsops.fsync(marker_fd)
+            fsops.fsync(fd)
+            fsops.fsync_directory(root)
+            undo.pop_all()
         return cls(path, fd, marker_fd)
 
     def new_name(self) -> str:
@@ -72,7 +77,7 @@ class Staging:
 
     def remove(self) -> None:
         """Remove the directory with all it holds; `close` is still due."""
-        fsops.remove_tree(os.fspath(self.path), self.fd)
+        _remove_path(self.path)
 
     def close(self) -> None:
         """Let go of the directory; one that was not removed is then a dead process's."""
@@ -94,21 +99,32 @@ class Leftover:
 
     def boot_id(self) -> str:
         """Tell in which run of the machine the process worked; empty if that got lost."""
-        return "" if self._marker_fd is None else os.pread(self._marker_fd, 100, 0).decode()
+        if self._marker_fd is None:
+            return ""
+        return os.pread(self._marker_fd, 100, 0).decode("ascii", "replace")
 
     def wrote_nothing(self) -> bool:
-        """Tell whether the process died before it had a marker, hence before it wrote anything."""
-        return self._marker_fd is None
+        """Tell whether the process died before its marker was durable, hence before any work."""
+        return self.boot_id() == ""
 
     def remove(self) -> None:
         """Remove what the dead process left."""
-        fsops.remove_tree(os.fspath(self._path), self._fd)
+        _remove_path(self._path)
 
     def close(self) -> None:
         """Unlock."""
         if self._marker_fd is not None:
             os.close(self._marker_fd)
         os.close(self._fd)
+
+
+def _remove_path(path: Path) -> None:
+    """Remove one process's directory; `staging/` is private, so nobody meddles with the path."""
+    parent_fd = os.open(path.parent, fsops.DIRECTORY)
+    try:
+        fsops.remove_tree(path.name, parent_fd)
+    finally:
+        os.close(parent_fd)
 
 
 def find_leftovers(root: Path) -> Iterator[Leftover]:
