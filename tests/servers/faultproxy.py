@@ -104,6 +104,7 @@ class FaultProxy:
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._started = threading.Event()
+        self._writers: list[asyncio.StreamWriter] = []
         self.seen: list[Seen] = []
         self.began = threading.Event()
         self.connections = 0
@@ -169,14 +170,20 @@ class FaultProxy:
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in self._writers:
+            _close(writer, reset=True)
+        closed = (writer.wait_closed() for writer in self._writers)
+        await asyncio.gather(*closed, return_exceptions=True)
 
     async def _connection(self, client: Streams) -> None:
         self.connections += 1
         self.connections_open += 1
         upstream: Streams | None = None
         reset = False
+        self._writers.append(client[1])
         try:
             upstream = await asyncio.open_connection(*self._upstream)
+            self._writers.append(upstream[1])
             while True:
                 await self._exchange(client, upstream)
         except Gone as gone:
@@ -187,9 +194,9 @@ class FaultProxy:
             reset = True
         finally:
             self.connections_open -= 1
-            await _close(client[1], reset=reset)
+            _close(client[1], reset=reset)
             if upstream:
-                await _close(upstream[1], reset=True)
+                _close(upstream[1], reset=True)
 
     async def _exchange(self, client: Streams, upstream: Streams) -> None:
         head = await _read_head(client[0])
@@ -340,12 +347,11 @@ async def _until_gone(reader: asyncio.StreamReader) -> None:
     raise Gone
 
 
-async def _close(writer: asyncio.StreamWriter, *, reset: bool = False) -> None:
+def _close(writer: asyncio.StreamWriter, *, reset: bool = False) -> None:
     if reset:
         # Linger of zero seconds turns the close into a reset, and drops what was not sent.
         raw = writer.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with contextlib.suppress(OSError):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
     writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
