@@ -207,15 +207,18 @@ def _service_endpoint(session: AioSession) -> str:
 
 
 def _aws_endpoint(session: AioSession, region: str) -> str:
-    resolver = session.get_component("endpoint_resolver")
-    found = resolver.construct_endpoint(
-        "s3",
-        region,
-        use_dualstack_endpoint=bool(session.get_config_variable("use_dualstack_endpoint")),
-        use_fips_endpoint=bool(session.get_config_variable("use_fips_endpoint")),
-    )
-    host = found["hostname"] if found else f"s3.{region}.amazonaws.com"
-    return f"https://{host}"
+    host = "s3-fips" if session.get_config_variable("use_fips_endpoint") else "s3"
+    if session.get_config_variable("use_dualstack_endpoint"):
+        host += ".dualstack"
+    return f"https://{host}.{region}.{_domain(session, region)}"
+
+
+def _domain(session: AioSession, region: str) -> str:
+    """Look up the domain of the partition (commercial, China, isolated) that a region is in."""
+    for partition in session.get_data("partitions")["partitions"]:
+        if region in partition["regions"] or re.match(partition["regionRegex"], region):
+            return str(partition["outputs"]["dnsSuffix"])
+    return "amazonaws.com"
 
 
 def _checked_ca_file(configured: str | None) -> str:
