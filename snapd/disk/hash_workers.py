@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from queue import SimpleQueue
 from threading import Event
 from typing import NamedTuple, TypeVar
@@ -29,8 +29,8 @@ from snapd.disk.hashing import (
 )
 from snapd.model.errors import ActionFailed
 
-WORKERS_FROM_FILES = 8_000
-"""Fewer files than this are hashed before worker processes are up to speed."""
+WORKERS_FROM_SECONDS = 0.25
+"""Less work than this is done before worker processes are up to speed."""
 
 _LARGE_THREADS_MAX = 4
 _BATCHES_AHEAD = 3
@@ -104,7 +104,9 @@ class _Worker:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
-            pipe.close()
+            # A request that the process did not live to read is flushed once more, in vain.
+            with suppress(BrokenPipeError):
+                pipe.close()
 
 
 def hash_inline(

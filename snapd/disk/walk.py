@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snapd.disk.hash_workers import (
-    WORKERS_FROM_FILES,
+    WORKERS_FROM_SECONDS,
+    Answer,
     FileToHash,
     default_jobs,
     hash_in_workers,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 _BATCH_FILES = 256
 _LARGE_AT_ONCE = 4096
+_INLINE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +192,8 @@ class _Walk:
 
     def _hash(self) -> None:
         large: list[FileToHash] = []
-        batches = _batches(self._listing)
-        if self._jobs > 1 and self._listing.file_count >= WORKERS_FROM_FILES:
-            answers = hash_in_workers(self._root_fd, batches, self._jobs)
-        else:
-            answers = hash_inline(self._root_fd, batches)
         # An error that is on its way holds the generator: only closing ends its processes now.
-        with closing(answers):
+        with closing(self._answers()) as answers:
             for files, rows in answers:
                 for file, row in zip(files, rows, strict=False):
                     if isinstance(row, int):
@@ -210,6 +208,28 @@ class _Walk:
                     self._hash_large(large)
                     large.clear()
         self._hash_large(large)
+
+    def _answers(self) -> Generator[tuple[list[FileToHash], Answer], None, None]:
+        """Hash inline for a moment, then with workers if there is enough left to do."""
+        batches = _batches(self._listing)
+        started_at = time.monotonic()
+        for answer in hash_inline(self._root_fd, batches):
+            yield answer
+            seconds = time.monotonic() - started_at
+            if (
+                self._jobs > 1
+                and seconds >= _INLINE_SECONDS
+                and self._left(seconds) >= WORKERS_FROM_SECONDS
+            ):
+                break
+        else:
+            return
+        yield from hash_in_workers(self._root_fd, batches, self._jobs)
+
+    def _left(self, seconds: float) -> float:
+        """Estimate how long the rest takes, if so many files were hashed in `seconds`."""
+        hashed = max(1, self._files_hashed)
+        return seconds * (self._listing.file_count - hashed) / hashed
 
     def _hash_large(self, files: list[FileToHash]) -> None:
         def count(size_bytes: int) -> None:

@@ -70,6 +70,12 @@ DIRECTORY_MODES = (0o755, 0o700, 0o555, 0o1777, 0o2755)
 SIZES = (0, 1, 63, 64, 1024, 1025, 65_536, 262_145, 1_100_000)
 
 
+def hash_in_workers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the worker processes after the first batch, however little there is to do."""
+    monkeypatch.setattr("snapd.disk.walk._INLINE_SECONDS", 0)
+    monkeypatch.setattr("snapd.disk.walk.WORKERS_FROM_SECONDS", 0)
+
+
 def reference(asked: Sequence[tuple[Path, dict[str, object]]]) -> list[tuple[str, str]]:
     run = subprocess.run(
         [sys.executable, "-c", REFERENCE],
@@ -161,7 +167,7 @@ def test_excludes_leave_out_the_same(tmp_path: Path, pattern: str) -> None:
 def test_many_files_by_workers_have_the_same_id(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("snapd.disk.walk.WORKERS_FROM_FILES", 100)
+    hash_in_workers_at_once(monkeypatch)
     root = tmp_path / "many"
     for number in range(2000):
         path = root / f"{number % 13}/{number % 7}/{number}"

@@ -24,6 +24,12 @@ def excluding(*patterns: str) -> Excludes:
     return Excludes.compile(patterns, home="/home/nobody", cache_dir="/nowhere")
 
 
+def hash_in_workers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the worker processes after the first batch, however little there is to do."""
+    monkeypatch.setattr("snapd.disk.walk._INLINE_SECONDS", 0)
+    monkeypatch.setattr("snapd.disk.walk.WORKERS_FROM_SECONDS", 0)
+
+
 def paths(tree: WalkedTree) -> list[str]:
     return [entry.path for entry in tree.manifest]
 
@@ -318,35 +324,35 @@ def test_facts_are_in_the_order_of_the_manifest(tmp_path: Path) -> None:
 def test_workers_and_large_files_give_the_same_as_inline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(600):
+    for number in range(1600):
         path = tmp_path / f"d{number % 7}/f{number}"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"%d" % number * (number % 50))
     for number in range(6):
         (tmp_path / f"d{number}/large").write_bytes(os.urandom(2**20 + number))
     inline = walk(tmp_path, WalkOptions(jobs=1))
-    monkeypatch.setattr("snapd.disk.walk.WORKERS_FROM_FILES", 0)
+    hash_in_workers_at_once(monkeypatch)
     seen: list[WalkProgress] = []
     parallel = walk(tmp_path, WalkOptions(jobs=3), seen.append)
     assert parallel.manifest.text == inline.manifest.text
     assert parallel.facts == inline.facts
-    assert seen[-1] == WalkProgress(613, 606, 606, inline.manifest.total_bytes)
+    assert seen[-1] == WalkProgress(1613, 1606, 1606, inline.manifest.total_bytes)
     assert all(progress.bytes_hashed >= 0 for progress in seen)
 
 
 def test_stopping_a_walk_leaves_no_process_and_no_descriptor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(700):
+    for number in range(1500):
         (tmp_path / f"f{number}").write_bytes(b"%d" % number)
-    monkeypatch.setattr("snapd.disk.walk.WORKERS_FROM_FILES", 0)
+    hash_in_workers_at_once(monkeypatch)
     descriptors = len(os.listdir("/proc/self/fd"))
 
     class StopError(Exception):
         pass
 
     def stop(progress: WalkProgress) -> None:
-        if progress.files_hashed:
+        if progress.files_hashed > 256:
             raise StopError
 
     with pytest.raises(StopError):
@@ -359,8 +365,10 @@ def test_stopping_a_walk_leaves_no_process_and_no_descriptor(
 def test_unreadable_file_in_a_worker_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for number in range(1200):
+        (tmp_path / f"a{number}").touch()
     (tmp_path / "f").symlink_to("/proc/self/status")
-    monkeypatch.setattr("snapd.disk.walk.WORKERS_FROM_FILES", 0)
+    hash_in_workers_at_once(monkeypatch)
     with pytest.raises(SourceChanged) as changed:
         walk(tmp_path, WalkOptions(jobs=2))
     assert repr(str(tmp_path / "f")) in changed.value.message
