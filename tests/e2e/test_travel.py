@@ -79,8 +79,9 @@ def test_standalone_and_daemon_at_once_on_one_cache(
         for process in started:
             output, errors = process.communicate(timeout=60)
             assert process.returncode == 0, errors
-            assert output.strip().endswith(f"trees/{snapshot_id}")
-    assert host.snapctl("id", output.strip()).stdout.strip() == snapshot_id
+            assert output.strip() == str(host.cache / "trees" / snapshot_id)
+    tree = host.cache / "trees" / snapshot_id
+    assert host.snapctl("id", tree).stdout.strip() == snapshot_id
 
 
 def test_a_killed_daemon_goes_on_where_it_was(host: Host, source: Path, tmp_path: Path) -> None:
