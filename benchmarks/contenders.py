@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -147,7 +148,9 @@ def _wait(environment: dict[str, str], process: subprocess.Popen[bytes]) -> None
     raise SystemExit("snapd did not start")
 
 
-def clear(scratch: Path) -> None:
-    """Make the next contender start with nothing."""
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+def fresh(scratch: Path, *, keep_others: bool) -> Path:
+    """Make an empty directory for one run; those of earlier runs stay or go."""
+    if not keep_others:
+        shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=scratch))
