@@ -1,0 +1,209 @@
+"""The transfer threads: many at once, fair, bounded, cancelled, closed."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from snapd.model.errors import Interrupted
+from snapd.model.settings import TransferSettings
+from snapd.remote.exchanges import Origin, Reply, Request, status_of
+from snapd.remote.transport import CurlTransport, open_transport
+from tests.contract.sinks import GatedSink, RecordingSink
+
+SETTINGS = TransferSettings(objects_in_flight=600, transfer_threads=2)
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+
+class HeldServer:
+    """Takes connections and answers none of them before it is told to."""
+
+    def __init__(self, listener: socket.socket, stack: ExitStack) -> None:
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._listener = listener
+        self._stack = stack
+        self._held: list[socket.socket] = []
+
+    def hold(self, count: int) -> None:
+        """Wait for so many requests."""
+        while len(self._held) < count:
+            connection = self._stack.enter_context(self._listener.accept()[0])
+            connection.settimeout(10)
+            assert b"\r\n\r\n" in connection.recv(4096)
+            self._held.append(connection)
+
+    def answer(self, data: bytes = ANSWER) -> None:
+        """Answer all that wait."""
+        for connection in self._held:
+            connection.sendall(data)
+
+    def converse(self, count: int) -> list[str]:
+        """Answer on the one held connection, request after request, and tell what was asked."""
+        [connection] = self._held
+        asked = []
+        for _ in range(count):
+            connection.sendall(ANSWER)
+            asked.append(connection.recv(4096).split()[1].decode())
+        return asked
+
+    def nobody_else_comes(self) -> bool:
+        """Tell whether no further connection arrives for a moment."""
+        self._listener.settimeout(0.2)
+        try:
+            self._stack.enter_context(self._listener.accept()[0])
+        except TimeoutError:
+            return True
+        return False
+
+    def all_hung_up(self) -> bool:
+        """Wait until every held connection is closed by the other side."""
+        return all(connection.recv(10) == b"" for connection in self._held)
+
+
+@pytest.fixture
+def server() -> Iterator[HeldServer]:
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1024))
+        listener.settimeout(10)
+        yield HeldServer(listener, stack)
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[CurlTransport]:
+    async with open_transport(SETTINGS) as transport:
+        yield transport
+
+
+@contextmanager
+def with_threads_gone() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = [one for one in threading.enumerate() if one.name.startswith("transfer")]
+    assert set(left) <= before
+
+
+async def test_more_connections_than_select_could_watch(
+    transport: CurlTransport, server: HeldServer
+) -> None:
+    sinks = [RecordingSink() for _ in range(600)]
+    requests = [Request("GET", f"/{i}", sink=sink) for i, sink in enumerate(sinks)]
+    replies: list[Reply] = []
+
+    async def run() -> None:
+        replies.extend(await transport.run(requests, Origin(server.url, "")))
+
+    # Descriptors above 1024 are what breaks select.
+    with ExitStack() as stack:
+        for _ in range(500):
+            stack.enter_context(socket.socket())
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await anyio.to_thread.run_sync(server.hold, 600)
+            await anyio.to_thread.run_sync(server.answer)
+    assert [reply.size_bytes for reply in replies] == [5] * 600
+    assert all(sink.body == b"hello" and sink.finished for sink in sinks)
+
+
+async def test_no_more_in_flight_than_configured(server: HeldServer) -> None:
+    settings = TransferSettings(objects_in_flight=6, transfer_threads=2)
+    async with open_transport(settings) as transport, anyio.create_task_group() as group:
+        requests = [Request("GET", f"/{i}") for i in range(20)]
+        group.start_soon(transport.run, requests, Origin(server.url, ""))
+        await anyio.to_thread.run_sync(server.hold, 6)
+        assert await anyio.to_thread.run_sync(server.nobody_else_comes)
+        group.cancel_scope.cancel()
+
+
+async def test_a_small_batch_does_not_wait_behind_a_big_one(server: HeldServer) -> None:
+    settings = TransferSettings(objects_in_flight=1, transfer_threads=1)
+    origin = Origin(server.url, "")
+    async with open_transport(settings) as transport, anyio.create_task_group() as group:
+        group.start_soon(transport.run, [Request("GET", "/big")] * 50, origin)
+        await anyio.to_thread.run_sync(server.hold, 1)
+        group.start_soon(transport.run, [Request("GET", "/small")], origin)
+        await anyio.wait_all_tasks_blocked()
+        asked = await anyio.to_thread.run_sync(server.converse, 6)
+        group.cancel_scope.cancel()
+    assert asked.index("/small") <= 2
+
+
+async def test_cancelling_hangs_up_and_frees_the_places(
+    transport: CurlTransport, server: HeldServer
+) -> None:
+    sinks = [RecordingSink() for _ in range(30)]
+    requests = [Request("GET", "/", sink=sink) for sink in sinks]
+    async with anyio.create_task_group() as group:
+        group.start_soon(transport.run, requests, Origin(server.url, ""))
+        await anyio.to_thread.run_sync(server.hold, 30)
+        group.cancel_scope.cancel()
+    assert await anyio.to_thread.run_sync(server.all_hung_up)
+    assert [sink.calls for sink in sinks] == [["start"]] * 30
+
+
+async def test_cancelling_waits_for_a_sink_that_is_busy(
+    transport: CurlTransport, server: HeldServer
+) -> None:
+    sink = GatedSink()
+    returned = anyio.Event()
+
+    async def run(scope: anyio.CancelScope) -> None:
+        with scope:
+            await transport.run([Request("GET", "/", sink=sink)], Origin(server.url, ""))
+        returned.set()
+
+    scope = anyio.CancelScope()
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, scope)
+        await anyio.to_thread.run_sync(server.hold, 1)
+        server.answer()
+        await anyio.to_thread.run_sync(sink.reached.wait, 10)
+        scope.cancel()
+        await anyio.sleep(0.1)
+        assert not returned.is_set()
+        sink.gate.set()
+    assert sink.calls == ["start", "write"]
+
+
+async def test_closing_ends_the_threads_and_what_runs(server: HeldServer) -> None:
+    replies: list[Reply] = []
+
+    async def run(transport: CurlTransport) -> None:
+        replies.extend(await transport.run([Request("GET", "/")] * 3, Origin(server.url, "")))
+
+    with with_threads_gone():
+        async with anyio.create_task_group() as group, open_transport(SETTINGS) as transport:
+            group.start_soon(run, transport)
+            await anyio.to_thread.run_sync(server.hold, 3)
+    assert [type(reply.error) for reply in replies] == [Interrupted] * 3
+
+
+async def test_connections_are_used_again(server: HeldServer) -> None:
+    settings = TransferSettings(objects_in_flight=1, transfer_threads=1)
+    async with open_transport(settings) as transport, anyio.create_task_group() as group:
+        requests = [Request("GET", f"/{i}") for i in range(4)]
+        group.start_soon(transport.run, requests, Origin(server.url, ""))
+        await anyio.to_thread.run_sync(server.hold, 1)
+        asked = await anyio.to_thread.run_sync(server.converse, 3)
+        server.answer()
+    assert asked == ["/1", "/2", "/3"]
+
+
+async def test_a_defect_in_setting_up_a_request_ends_that_request(
+    transport: CurlTransport, server: HeldServer
+) -> None:
+    [reply] = await transport.run([Request("GET", "/\u20ac")], Origin(server.url, ""))
+    assert isinstance(reply.error, Exception)
+
+
+def test_the_status_is_that_of_the_last_answer() -> None:
+    head = [b"HTTP/1.1 100 Continue\r\n", b"\r\n", b"HTTP/1.1 206 Partial\r\n", b"ETag: x\r\n"]
+    assert status_of(head) == 206
+    assert status_of([]) == 0
+    assert Reply(head=head).header("etag") == "x"
+    assert Reply(head=head).header("content-length") == ""
