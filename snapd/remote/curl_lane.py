@@ -23,8 +23,6 @@ from snapd.remote.exchanges import Method, Origin, Reply, Request
 
 EPOLL_EVENTS_MAX = 4096
 """More than a lane ever has sockets, so that one round takes all that is ready."""
-SPARE_SLOTS_MAX = 64
-"""Idle handles kept for each method; connections are not theirs and stay open without them."""
 
 _TO_EPOLL = {
     pycurl.POLL_IN: select.EPOLLIN,
@@ -210,7 +208,7 @@ class Lane:
 
     def _put_back(self, method: Method, slot: Slot) -> None:
         spare = self._spare.setdefault(method, [])
-        if len(spare) < SPARE_SLOTS_MAX:
+        if len(spare) < self._in_flight_max:
             spare.append(slot)
         else:
             slot.close()

@@ -28,15 +28,18 @@ class S3Wire:
     async def ask(self, requests: Sequence[Request]) -> list[Reply]:
         """Run requests side by side; replies in their order, each asked once in good times.
 
-        Raises only for credentials that are missing or can't be renewed, and when cancelled.
+        Never raises but when cancelled: credentials that are missing or can't be renewed are the
+        error of every reply that needed them.
         """
-        origin = await self._account.origin()
+        try:
+            origin = await self._account.origin()
+        except SnapsyncError as error:
+            return [Reply(error=error) for _ in requests]
         self._endpoint = origin.base_url
         replies = await self._transport.run(requests, origin)
         await self._explain(requests, replies, origin)
         if any(map(is_expired, replies)):
-            origin = await self._account.renewed(origin)
-            await self._again(requests, replies, origin, is_expired)
+            origin = await self._renew(requests, replies, origin)
         if any(_is_elsewhere(reply, origin) for reply in replies):
             await self._follow(requests, replies, origin)
         return replies
@@ -61,6 +64,18 @@ class S3Wire:
         # Whoever may not list is told so only by a bucket that exists.
         self._bucket_seen = reply.ok or reply.status == 403
         return None if self._bucket_seen else self.error(reply, None)
+
+    async def _renew(
+        self, requests: Sequence[Request], replies: list[Reply], used: Origin
+    ) -> Origin:
+        try:
+            origin = await self._account.renewed(used)
+        except SnapsyncError as error:
+            for reply in filter(is_expired, replies):
+                reply.error = error
+            return used
+        await self._again(requests, replies, origin, is_expired)
+        return origin
 
     async def _again(
         self,

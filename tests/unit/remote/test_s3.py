@@ -19,6 +19,7 @@ from snapd.model.errors import (
     ConnectionLost,
     ConnectionRefused,
     CredentialsExpired,
+    CredentialsMissing,
     InvalidStoreUri,
     KeyMissing,
     NameNotResolved,
@@ -57,6 +58,8 @@ def opened(
 ) -> Opener:
     for name, value in seaweed.environment().items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
 
     def open_it(text: str = uri, **changes: Any) -> AbstractAsyncContextManager[S3Store]:
         settings = replace(StoreSettings(text, endpoint_url=fault_proxy.url), **changes)
@@ -207,6 +210,18 @@ async def test_a_token_that_stays_expired_is_final(store: S3Store, fault_proxy: 
     fault_proxy.plan(Fault("answer", method="GET", times=None, status=400, code="ExpiredToken"))
     assert isinstance(await failure(store), CredentialsExpired)
     assert fault_proxy.count("GET") == 2
+
+
+async def test_credentials_that_vanish_are_each_items_outcome(
+    store: S3Store, fault_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    fault_proxy.plan(Fault("answer", status=403, code="ExpiredToken", times=None))
+    gets = [Get("a", RecordingSink()) for _ in range(2)]
+    first = await store.get_batch(gets)
+    assert [type(outcome) for outcome in first] == [CredentialsMissing] * 2
+    second = await store.get_batch(gets)
+    assert [type(outcome) for outcome in second] == [CredentialsMissing] * 2
 
 
 async def test_a_look_with_an_expired_token_is_repeated(

@@ -13,7 +13,7 @@ import pytest
 
 from snapd.model.errors import Interrupted
 from snapd.model.settings import TransferSettings
-from snapd.remote.exchanges import Origin, Reply, Request, status_of
+from snapd.remote.exchanges import Origin, Reply, Request
 from snapd.remote.transport import CurlTransport, open_transport
 from tests.contract.sinks import GatedSink, RecordingSink
 
@@ -199,11 +199,3 @@ async def test_a_defect_in_setting_up_a_request_ends_that_request(
 ) -> None:
     [reply] = await transport.run([Request("GET", "/\u20ac")], Origin(server.url, ""))
     assert isinstance(reply.error, Exception)
-
-
-def test_the_status_is_that_of_the_last_answer() -> None:
-    head = [b"HTTP/1.1 100 Continue\r\n", b"\r\n", b"HTTP/1.1 206 Partial\r\n", b"ETag: x\r\n"]
-    assert status_of(head) == 206
-    assert status_of([]) == 0
-    assert Reply(head=head).header("etag") == "x"
-    assert Reply(head=head).header("content-length") == ""
