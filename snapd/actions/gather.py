@@ -9,7 +9,7 @@ import anyio
 from anyio import to_thread
 
 from snapd.actions.fetch import Fetcher
-from snapd.model.errors import JobCancelled, SnapsyncError
+from snapd.model.errors import ActionFailed, JobCancelled, SnapsyncError
 from snapd.model.ids import Digest
 from snapd.model.plan import ObjectRef, PullPlan
 from snapd.remote.base import RemoteStore
@@ -216,7 +216,9 @@ class Gathering:
         for ref in self._refs_to_derive():
             if blobs.has(ref.digest, ref.mode):
                 continue
-            from_mode = blobs.other_mode([ref.digest])[ref.digest]
+            from_mode = blobs.any_mode(ref.digest)
+            if from_mode is None:
+                raise ActionFailed(f"object {ref.digest} of {ref.path} vanished from the cache")
             blobs.derive(ref.digest, from_mode=from_mode, to_mode=ref.mode)
 
     def _refs_to_derive(self) -> Iterator[ObjectRef]:

@@ -100,13 +100,10 @@ async def _manifest(workshop: Workshop, snapshot_id: SnapshotId, store: RemoteSt
 
 def _plan(workshop: Workshop, manifest: Manifest) -> PullPlan:
     """Look what the cache has, then decide; blocking."""
-    blobs = workshop.fetcher.blobs
     wanted = manifest.distinct_objects()
-    present = blobs.present(refs(manifest, wanted))
-    missing = (index for index, there in zip(wanted, present, strict=True) if not there)
-    elsewhere = blobs.other_mode(ref.digest for ref in refs(manifest, missing))
+    survey = workshop.fetcher.blobs.survey(refs(manifest, wanted), len(wanted))
     threshold = workshop.fetcher.settings.large_object_bytes
-    return plan_pull(manifest, wanted, present, elsewhere, large_object_bytes=threshold)
+    return plan_pull(manifest, wanted, survey, large_object_bytes=threshold)
 
 
 def _check_space(workshop: Workshop, plan: PullPlan) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import groupby
@@ -23,6 +25,11 @@ from snapd.model.plan import ObjectRef
 __all__ = ["BlobWriter", "Blobs", "LargeBlobWriter"]
 
 _NAME = re.compile(r"([0-9a-f]{64})\.(0|[1-7][0-7]{0,3})", re.ASCII)
+
+USUAL_MODES = (0o644, 0o755, 0o664, 0o775, 0o600, 0o444, 0o640, 0o555, 0o666, 0o777, 0o700, 0o400)
+
+CENSUS_REFS = 2000
+"""From this many references on, listing the cache is cheaper than asking for each."""
 
 
 class Blobs:
@@ -62,6 +69,39 @@ class Blobs:
             wanted = set(group)
             found.update(each for each in self._listing(shard) if each[0] in wanted)
         return found
+
+    def survey(
+        self, refs: Iterable[ObjectRef], count: int
+    ) -> Iterator[tuple[ObjectRef, int | None]]:
+        """Tell of each reference the mode under which its object is here, its own if possible.
+
+        `count` says how many there are. From some thousands on all directories are listed once,
+        and what is surely not here costs no further system call; that takes 8 bytes an object of
+        the cache.
+        """
+        known = self._census() if count >= CENSUS_REFS else None
+        for ref in refs:
+            if known is not None and not _holds(known, int(ref.digest[:16], 16)):
+                yield ref, None
+            elif self.has(ref.digest, ref.mode):
+                yield ref, ref.mode
+            else:
+                yield ref, self.any_mode(ref.digest)
+
+    def any_mode(self, digest: Digest) -> int | None:
+        """Find one mode under which an object is here; None if it is not."""
+        for mode in USUAL_MODES:
+            if self.has(digest, mode):
+                return mode
+        return self.other_mode([digest]).get(digest)
+
+    def _census(self) -> array[int]:
+        """Note the first 8 bytes of every digest here, in order."""
+        numbers: array[int] = array("Q")
+        for shard in range(len(SHARDS)):
+            names = os.listdir(self._press.shards[shard])
+            numbers.extend(sorted(int(name[:16], 16) for name in names if _NAME.fullmatch(name)))
+        return numbers
 
     def iterate(self) -> Iterator[tuple[Digest, int]]:
         """Walk all objects here, once for each mode."""
@@ -147,3 +187,8 @@ class Blobs:
                 lambda kept: os.rename(name, kept, src_dir_fd=shard, dst_dir_fd=kept_in.fd),
             )
             os.unlink(name, dir_fd=shard)
+
+
+def _holds(numbers: array[int], number: int) -> bool:
+    index = bisect_left(numbers, number)
+    return index < len(numbers) and numbers[index] == number

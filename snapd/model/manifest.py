@@ -227,7 +227,7 @@ def _path_first(entry: Entry) -> bytes:
 
 def _entry(line: bytes) -> Entry:
     kind, mode, checksum, size, path = line.decode().split(" ", 4)
-    return Entry(cast(Literal["F", "D"], kind), int(mode, 8), Digest(checksum), int(size), path)
+    return Entry(cast("Literal['F', 'D']", kind), int(mode, 8), Digest(checksum), int(size), path)
 
 
 def _is_canonical(raw: bytes) -> bool:
@@ -280,7 +280,7 @@ def _validate(text: bytes) -> _Columns:
     for block in _blocks(text):
         first = len(starts) - 1
         lines = block[:-1].split(b"\n")
-        rows = cast(list[tuple[bytes, bytes, bytes]], _LINE.findall(block))
+        rows = cast("list[tuple[bytes, bytes, bytes]]", _LINE.findall(block))
         if len(rows) != len(lines) or not _is_utf8(block):
             raise _first_broken_line(first, lines)
         tree.check(first, rows)

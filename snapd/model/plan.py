@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterable, Iterator, Sequence
+from binascii import unhexlify
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -83,33 +84,30 @@ class PullPlan:
 def plan_pull(
     manifest: Manifest,
     wanted: Sequence[int],
-    present: Sequence[bool],
-    elsewhere: Container[Digest],
+    survey: Iterable[tuple[ObjectRef, int | None]],
     *,
     large_object_bytes: int,
 ) -> PullPlan:
     """Decide what to fetch.
 
-    `wanted` are the entry indexes of the distinct (digest, mode) pairs; `present` tells of each
-    whether the cache has it; `elsewhere` holds the digests that it has under another mode. Each
-    digest is fetched once; its other modes are derived from that copy.
+    `wanted` are the entry indexes of the distinct (digest, mode) pairs; `survey` tells of each, in
+    the same order, under which mode the cache has the object, if it has it. Each digest is fetched
+    once; its other modes are derived from that copy.
     """
     small, large, derive = array("I"), array("I"), array("I")
     seen: set[bytes] = set()
     counts = _Counts()
-    for index, there in zip(wanted, present, strict=True):
-        entry = manifest[index]
-        raw = bytes.fromhex(entry.checksum)
-        first = raw not in seen
-        seen.add(raw)
-        cached = there or entry.checksum in elsewhere
+    for index, ((digest, mode, size_bytes, _), held_mode) in zip(wanted, survey, strict=True):
+        before = len(seen)
+        seen.add(unhexlify(digest))
+        first = len(seen) > before
         if first:
-            counts.add(entry.size_bytes, cached=cached)
-        if there:
+            counts.add(size_bytes, cached=held_mode is not None)
+        if held_mode == mode:
             continue
-        if not first or cached:
+        if not first or held_mode is not None:
             derive.append(index)
-        elif entry.size_bytes >= large_object_bytes:
+        elif size_bytes >= large_object_bytes:
             large.append(index)
         else:
             small.append(index)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from snapd.disk import blobs
 from snapd.disk.cache import Cache, open_cache
 from snapd.model.errors import ActionFailed
 from snapd.model.ids import EMPTY_DIGEST
@@ -106,3 +107,16 @@ def test_an_ordinary_user_manages_modes_that_lock_himself_out() -> None:
                         assert found.st_mode & 0o777 == each
 
         as_ordinary_user(use)
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_a_survey_tells_the_mode_of_what_is_here(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, few: bool
+) -> None:
+    monkeypatch.setattr(blobs, "CENSUS_REFS", 100 if few else 0)
+    here, odd, absent = ref_of(b"here"), ref_of(b"odd", 0o123), ref_of(b"absent")
+    store(cache, here, b"here")
+    store(cache, odd, b"odd")
+    wanted = odd._replace(mode=0o600)
+    surveyed = list(cache.blobs.survey([here, wanted, absent], 3))
+    assert surveyed == [(here, 0o644), (wanted, 0o123), (absent, None)]
