@@ -36,6 +36,9 @@ SECTIONS: Mapping[str, type] = MappingProxyType(
 _MAY_BE_ZERO = frozenset(
     {
         "quarantine_max_bytes",
+        "max_bytes",
+        "min_free_bytes",
+        "orphan_seconds",
         "socket_mode",
         "pulls_queued_max",
         "jobs_remembered",
@@ -66,11 +69,13 @@ def settings_from_document(document: Mapping[str, Any]) -> Settings:
     tables = {name: _table(document.get(name, {}), name) for name in SECTIONS}
     daemon = _section(DaemonSettings, tables["daemon"], "daemon")
     transfer = _section(TransferSettings, tables["transfer"], "transfer")
+    cache = _section(CacheSettings, tables["cache"], "cache")
     _check_daemon(daemon)
+    _check_cache(cache)
     _check_transfer(transfer)
     return Settings(
         daemon=daemon,
-        cache=_section(CacheSettings, tables["cache"], "cache"),
+        cache=cache,
         transfer=transfer,
         log=_section(LogSettings, tables["log"], "log"),
         stores=_stores(document.get("store", [])),
@@ -234,6 +239,14 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = MappingProxyType(
 def _check_daemon(daemon: DaemonSettings) -> None:
     if "*" in daemon.stores and len(daemon.stores) > 1:
         raise InvalidConfig("[daemon] stores: '*' allows every store and stands alone")
+
+
+def _check_cache(cache: CacheSettings) -> None:
+    if not cache.low_watermark <= cache.high_watermark <= 1.0:
+        raise InvalidConfig(
+            "[cache] low_watermark is at most high_watermark, and that at most 1",
+            key="high_watermark",
+        )
 
 
 def _check_transfer(transfer: TransferSettings) -> None:

@@ -58,6 +58,17 @@ class CacheSettings:
     fsync: Literal["batch", "off"] = "batch"
     quarantine_max_bytes: int = 1024 * MIB
     """The oldest quarantined bytes are removed beyond this."""
+    max_bytes: int = 0
+    """What the cache may take on disk, all of it, in allocated blocks. 0: no quota."""
+    min_free_bytes: int = 1024 * MIB
+    """What stays free on the cache's file system, whoever fills it."""
+    high_watermark: float = 0.9
+    """Above this fraction of the quota the cache is swept ..."""
+    low_watermark: float = 0.8
+    """... down to this one."""
+    sweep_interval_seconds: float = 600.0
+    orphan_seconds: float = 86400.0
+    """Objects that no snapshot holds are kept this long, for a pull that resumes."""
 
 
 @dataclass(frozen=True, slots=True)

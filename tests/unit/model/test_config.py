@@ -121,6 +121,8 @@ def test_stores_keep_their_order_and_their_keys() -> None:
         ("[transfer]\nrange_bytes = '8 apples'", "not a size: '8 apples'"),
         ("[transfer]\nrange_bytes = '1G'", "range_bytes is larger than bytes_in_flight"),
         ("[transfer]\nbackoff_max_seconds = 0.1", "larger than backoff_max_seconds"),
+        ("[cache]\nhigh_watermark = 1.5", "low_watermark is at most high_watermark"),
+        ("[cache]\nhigh_watermark = 0.5", "low_watermark is at most high_watermark"),
         ("[log]\nlevel = 'trace'", "one of debug, info, warning, error is expected"),
         ("[log\n", "not TOML"),
     ],
