@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+LOOK_SECONDS = 0.01
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -30,19 +31,29 @@ class Figures:
 
 
 def run(command: Sequence[str], environment: Mapping[str, str], *, log: Path) -> Figures:
-    """Time one command; its output goes to `log`, a failure ends the benchmark with it."""
+    """Time one command; its output goes to `log`, a failure ends the benchmark with it.
+
+    The resident set is read while it runs, because what `wait4` tells of a child begins with the
+    resident set of the process that forked it.
+    """
+    peak_rss_bytes = 0
     with log.open("wb") as output:
         started = time.monotonic()
         process = subprocess.Popen(
             command, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
-        _, status, usage = os.wait4(process.pid, 0)
+        while True:
+            peak_rss_bytes = max(peak_rss_bytes, peak_rss_bytes_of(process.pid))
+            time.sleep(LOOK_SECONDS)
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if ended:
+                break
         wall_seconds = time.monotonic() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0 and b"BENCH-OK" not in log.read_bytes():
         text = log.read_text(encoding="utf-8", errors="replace")[-2000:]
         raise SystemExit(f"{command[0]} ended with {process.returncode}:\n{text}")
-    return Figures(wall_seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    return Figures(wall_seconds, usage.ru_utime + usage.ru_stime, peak_rss_bytes)
 
 
 def cpu_seconds_of(process_id: int) -> float:
