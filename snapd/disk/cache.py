@@ -25,10 +25,11 @@ from typing import Literal
 from snapd.disk import fsops
 from snapd.disk.blobs import Blobs
 from snapd.disk.index import Index
-from snapd.disk.locks import RangeLock, opening_lock, snapshot_lock
+from snapd.disk.locks import RangeLock, giving_lock, opening_lock, snapshot_lock
 from snapd.disk.manifests import Manifests
 from snapd.disk.publishing import SHARDS, Press
 from snapd.disk.quarantine import Quarantine
+from snapd.disk.reliance import Reliance
 from snapd.disk.staging import Leftover, Staging, boot_id, find_leftovers
 from snapd.disk.trees import OnProgress, Trees
 from snapd.model.errors import ActionFailed, CacheUnusable, SnapsyncError
@@ -62,6 +63,7 @@ class Cache:
         index: Index,
         staging: Staging,
         quarantine: Quarantine,
+        reliance: Reliance,
         durable: bool,
         now: Callable[[], float],
     ) -> None:
@@ -72,6 +74,7 @@ class Cache:
         self.index = index
         self.staging = staging
         self.quarantine = quarantine
+        self.reliance = reliance
         self._durable = durable
         self._now = now
         self._one_barrier = threading.Lock()
@@ -125,6 +128,10 @@ class Cache:
     def snapshot_lock(self, snapshot_id: SnapshotId) -> RangeLock:
         """Make a lock, not yet taken, that one process at a time has for one snapshot."""
         return snapshot_lock(self.root / "locks", snapshot_id)
+
+    def giving_lock(self) -> RangeLock:
+        """Make a lock, not yet taken, that excludes giving a tree out from taking one away."""
+        return giving_lock(self.root / "locks")
 
     def space(self) -> fsops.DiskSpace:
         """Tell the size of the cache's file system and what is free on it."""
@@ -282,6 +289,8 @@ def _open(
         stack.callback(trees.close)
         index = Index.open(root / "index.sqlite3", root / "trees")
         stack.callback(index.close)
+        reliance = Reliance(root / "locks")
+        stack.callback(reliance.close)
         cache = Cache(
             root,
             blobs=blobs,
@@ -290,6 +299,7 @@ def _open(
             index=index,
             staging=staging,
             quarantine=quarantine,
+            reliance=reliance,
             durable=fsync == "batch",
             now=now,
         )

@@ -97,6 +97,10 @@ class Trees:
 
     def remove(self, snapshot_id: SnapshotId) -> None:
         """Remove a tree; it is gone at once, and an absent one is no error."""
+        self.discard(self.detach(snapshot_id))
+
+    def detach(self, snapshot_id: SnapshotId) -> str | None:
+        """Take a tree away in one step; `discard` what it gives. None: there was none."""
         name, staging_fd = self._staging.new_name(), self._staging.fd
         with fsops.translated(f"can't remove the tree of {snapshot_id}", self.root):
             try:
@@ -104,8 +108,14 @@ class Trees:
                 os.chmod(snapshot_id, mode | 0o700, dir_fd=self._fd)
                 os.rename(snapshot_id, name, src_dir_fd=self._fd, dst_dir_fd=staging_fd)
             except FileNotFoundError:
-                return
-            fsops.remove_tree(name, staging_fd)
+                return None
+        return name
+
+    def discard(self, name: str | None) -> None:
+        """Remove for good what `detach` took away."""
+        if name is not None:
+            with fsops.translated("can't remove a tree", self._staging.path):
+                fsops.remove_tree(name, self._staging.fd)
 
 
 class _Layout:
