@@ -18,12 +18,12 @@ from snapd.actions.read import read_manifest
 from snapd.disk.pushed import PushedSnapshots
 from snapd.disk.source import Source, SourceObject, SourceReader, open_source
 from snapd.disk.walk import WalkedTree, WalkOptions, WalkProgress, walk
-from snapd.model.errors import ConditionFailed, SnapsyncError
+from snapd.model.errors import SnapsyncError
 from snapd.model.ids import SnapshotId
 from snapd.model.layout import manifest_key, object_key
 from snapd.model.manifest import Manifest
 from snapd.model.settings import TransferSettings
-from snapd.remote.base import IF_ABSENT, Put, RemoteStore
+from snapd.remote.base import Put, RemoteStore
 from snapd.runtime.limits import Budget
 
 _LARGE_TRIES = 2
@@ -337,13 +337,17 @@ class _Upload:
 
 
 async def _write_manifest(store: RemoteStore, manifest: Manifest) -> None:
-    """Write the manifest; one that is there is kept if its bytes are right, else replaced."""
-    key = manifest_key(manifest.id)
-    try:
-        await store.put(key, manifest.text, IF_ABSENT)
-    except ConditionFailed:
-        if not await _is_stored(store, manifest):
-            await store.put(key, manifest.text)
+    """Write the manifest; one that is there is kept if its bytes are right, else replaced.
+
+    As an object named by its content it needs no conditional write, which not every store has.
+    """
+    text = manifest.text
+    put = Put(manifest_key(manifest.id), lambda: text, len(text))
+    (outcome,) = await store.put_batch([put])
+    if isinstance(outcome, SnapsyncError):
+        raise outcome
+    if outcome.existed and not await _is_stored(store, manifest):
+        await store.put(put.key, text)
 
 
 async def _is_stored(store: RemoteStore, manifest: Manifest) -> bool:
