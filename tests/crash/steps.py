@@ -40,7 +40,8 @@ def run_until(step: int, work: Callable[[], object]) -> int:
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
-        _arm(step)
+        steps = count(1)
+        arm(lambda _name: next(steps) == step)
         try:
             work()
         except BaseException:  # noqa: BLE001 - a child of a test never returns into pytest
@@ -50,8 +51,8 @@ def run_until(step: int, work: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _arm(last: int) -> None:
-    steps = count(1)
+def arm(is_last: Callable[[str], bool]) -> None:
+    """Ask before each change of the file system, by the call's name, whether to die there."""
     kill, pid = os.kill, os.getpid()
 
     def wrap(owner: Any, name: str, *, torn: bool = False) -> None:
@@ -60,7 +61,7 @@ def _arm(last: int) -> None:
         def call(*arguments: Any, **options: Any) -> Any:
             if name == "open" and not arguments[1] & _MAKING:
                 return real(*arguments, **options)
-            if next(steps) == last:
+            if is_last(name):
                 if torn:
                     fd, data, *offset = arguments
                     real(fd, bytes(data)[: len(data) // 2], *offset)
