@@ -39,6 +39,7 @@ _MAY_BE_ZERO = frozenset(
         "max_bytes",
         "min_free_bytes",
         "orphan_seconds",
+        "lease_seconds",
         "socket_mode",
         "pulls_queued_max",
         "jobs_remembered",

@@ -11,6 +11,9 @@ from typing import NamedTuple
 from snapd.model.ids import Digest
 from snapd.model.manifest import Manifest
 
+BLOCK_BYTES = 4096
+"""What file systems allocate at least for a file that is not empty, and for a directory."""
+
 
 class ObjectRef(NamedTuple):
     """One object as a snapshot wants it; `path` is one of the paths that hold it, for messages."""
@@ -44,6 +47,8 @@ class PullPlan:
     objects_cached: int
     bytes_total: int
     bytes_cached: int
+    allocated_bytes: int = 0
+    """What the blobs to be made take at most, in whole blocks."""
 
     @classmethod
     def complete(cls, *, objects: int, size_bytes: int) -> PullPlan:
@@ -97,6 +102,7 @@ def plan_pull(
     small, large, derive = array("I"), array("I"), array("I")
     seen: set[bytes] = set()
     counts = _Counts()
+    blocks = 0
     for index, ((digest, mode, size_bytes, _), held_mode) in zip(wanted, survey, strict=True):
         before = len(seen)
         seen.add(unhexlify(digest))
@@ -105,6 +111,7 @@ def plan_pull(
             counts.add(size_bytes, cached=held_mode is not None)
         if held_mode == mode:
             continue
+        blocks -= -size_bytes // BLOCK_BYTES
         if not first or held_mode is not None:
             derive.append(index)
         elif size_bytes >= large_object_bytes:
@@ -120,6 +127,7 @@ def plan_pull(
         objects_cached=counts.objects_cached,
         bytes_total=counts.size_bytes,
         bytes_cached=counts.bytes_cached,
+        allocated_bytes=blocks * BLOCK_BYTES,
     )
 
 

@@ -13,7 +13,14 @@ RELOADABLE: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "daemon": frozenset({"stores", "pulls_running_max", "pulls_queued_max", "grace_seconds"}),
         "cache": frozenset(
-            {"max_bytes", "min_free_bytes", "high_watermark", "low_watermark", "orphan_seconds"}
+            {
+                "max_bytes",
+                "min_free_bytes",
+                "high_watermark",
+                "low_watermark",
+                "lease_seconds",
+                "orphan_seconds",
+            }
         ),
         "log": frozenset({"format", "level"}),
     }

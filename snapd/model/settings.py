@@ -66,6 +66,8 @@ class CacheSettings:
     """Above this fraction of the quota the cache is swept ..."""
     low_watermark: float = 0.8
     """... down to this one."""
+    lease_seconds: float = 3600.0
+    """How long a snapshot stays after its tree's path was given out; each pull renews it."""
     sweep_interval_seconds: float = 600.0
     orphan_seconds: float = 86400.0
     """Objects that no snapshot holds are kept this long, for a pull that resumes."""
