@@ -3,6 +3,7 @@
     blobs/<first 2 hex>/<digest>.<mode>   verified objects
     manifests/<id>                        verified manifests
     trees/<id>/                           complete snapshots, hard links to blobs
+    receipts/<id>.json                    what the pull that brought a snapshot proved
     staging/<random>/                     half-done work, one directory a process
     quarantine/                           wrong bytes, kept for a look
     index.sqlite3                         what is complete, how big, last used
@@ -29,13 +30,15 @@ from snapd.disk.locks import RangeLock, giving_lock, opening_lock, snapshot_lock
 from snapd.disk.manifests import Manifests
 from snapd.disk.publishing import SHARDS, Press
 from snapd.disk.quarantine import Quarantine
+from snapd.disk.receipts import Receipts
 from snapd.disk.reliance import Reliance
 from snapd.disk.staging import Leftover, Staging, boot_id, find_leftovers
 from snapd.disk.trees import OnProgress, Trees
-from snapd.model.errors import ActionFailed, CacheUnusable, SnapsyncError
+from snapd.model.errors import CacheUnusable, ObjectLost, SnapsyncError
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import SnapshotView
 from snapd.model.manifest import Manifest
+from snapd.model.receipts import Receipt
 from snapd.model.settings import MIB
 
 logger = logging.getLogger(__name__)
@@ -43,7 +46,7 @@ logger = logging.getLogger(__name__)
 LAYOUT_VERSION = 1
 QUARANTINE_MAX_BYTES = 1024 * MIB
 
-_READABLE = ("blobs", "manifests", "trees")
+_READABLE = ("blobs", "manifests", "trees", "receipts")
 _PRIVATE = ("staging", "quarantine")
 _UNUSABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
 _TIME_STAMP_SLACK_NS = 2_000_000_000
@@ -60,6 +63,7 @@ class Cache:
         blobs: Blobs,
         manifests: Manifests,
         trees: Trees,
+        receipts: Receipts,
         index: Index,
         staging: Staging,
         quarantine: Quarantine,
@@ -71,6 +75,7 @@ class Cache:
         self.blobs = blobs
         self.manifests = manifests
         self.trees = trees
+        self.receipts = receipts
         self.index = index
         self.staging = staging
         self.quarantine = quarantine
@@ -85,13 +90,15 @@ class Cache:
         *,
         store: str,
         now: float,
+        receipt: Receipt | None = None,
         on_progress: OnProgress | None = None,
     ) -> Path:
         """Make a snapshot complete, all of whose objects are here; returns its tree's path.
 
+        The receipt is kept unless the snapshot is complete already.
         May be repeated, and by several threads and processes at once. After an error or a crash
         the snapshot is either complete or not reported as such, and nothing half-done is visible.
-        Raises `NoSpace` and the like, and `ActionFailed` if an object is missing.
+        Raises `NoSpace` and the like, and `ObjectLost` if an object is missing.
         """
         found = self.complete(manifest.id)
         if found is not None and found.store:
@@ -100,6 +107,8 @@ class Cache:
         self.barrier()
         self.manifests.save(manifest.id, manifest.text)
         self.trees.build(manifest, on_progress)
+        if receipt is not None:
+            self.receipts.save(receipt)
         self.barrier()
         self.index.record_complete(self._view(manifest, store, now))
         return self.trees.path(manifest.id)
@@ -207,7 +216,7 @@ class Cache:
             return
         try:
             self.trees.build(Manifest.parse(text, expected_id=snapshot_id))
-        except ActionFailed as exc:
+        except ObjectLost as exc:
             logger.warning("snapshot %s is not complete any more: %s", snapshot_id, exc)
 
     def _match_trees(self) -> None:
@@ -223,6 +232,7 @@ class Cache:
         for view in self.index.snapshots():
             if not self.trees.has(SnapshotId(view.snapshot_id)):
                 self.index.forget(SnapshotId(view.snapshot_id))
+        self.receipts.keep_only(set(self.trees.iterate()))
 
 
 @contextmanager
@@ -287,6 +297,8 @@ def _open(
         stack.callback(manifests.close)
         trees = Trees(root / "trees", blobs, staging)
         stack.callback(trees.close)
+        receipts = Receipts(root / "receipts", staging, durable=fsync == "batch")
+        stack.callback(receipts.close)
         index = Index.open(root / "index.sqlite3", root / "trees")
         stack.callback(index.close)
         reliance = Reliance(root / "locks")
@@ -296,6 +308,7 @@ def _open(
             blobs=blobs,
             manifests=manifests,
             trees=trees,
+            receipts=receipts,
             index=index,
             staging=staging,
             quarantine=quarantine,

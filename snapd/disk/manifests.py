@@ -120,6 +120,13 @@ class Manifests:
         except (IndexError, ValueError):
             return None
 
+    def saved_at(self, snapshot_id: SnapshotId) -> float:
+        """Tell when a manifest was written; 0 if it is not here."""
+        try:
+            return os.stat(snapshot_id, dir_fd=self._fd, follow_symlinks=False).st_mtime
+        except FileNotFoundError:
+            return 0.0
+
     def remove(self, snapshot_id: SnapshotId) -> None:
         """Forget a manifest; an absent one is no error."""
         with (

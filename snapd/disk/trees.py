@@ -15,7 +15,7 @@ from snapd.disk import fsops
 from snapd.disk.blobs import Blobs
 from snapd.disk.publishing import PERMISSION_BITS, blob_name
 from snapd.disk.staging import Staging
-from snapd.model.errors import ActionFailed
+from snapd.model.errors import ObjectLost
 from snapd.model.ids import Digest, SnapshotId, is_digest
 from snapd.model.manifest import Manifest
 
@@ -61,7 +61,7 @@ class Trees:
     def build(self, manifest: Manifest, on_progress: OnProgress | None = None) -> Path:
         """Lay out a snapshot all of whose objects are here; an existing tree is success.
 
-        After any error nothing is left. Raises `NoSpace` and the like, and `ActionFailed` naming
+        After any error nothing is left. Raises `NoSpace` and the like, and `ObjectLost` naming
         the first object that is not here.
         """
         snapshot_id = manifest.id
@@ -194,9 +194,8 @@ class _Layout:
                 follow_symlinks=False,
             )
         except FileNotFoundError as exc:
-            raise ActionFailed(
+            raise ObjectLost(
                 f"the cache has lost object {digest} ({path})",
-                hint="Pull the snapshot again: only what is missing is fetched.",
                 object=digest,
                 path=path,
             ) from exc

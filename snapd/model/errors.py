@@ -91,6 +91,14 @@ class ActionFailed(SnapsyncError):
     default_hint = "The message names the system's own reason."
 
 
+class ObjectLost(ActionFailed):
+    """An object that was in the cache is not there any more."""
+
+    code = "object_lost"
+    retryable = True
+    default_hint = "Pull the snapshot again: only what is missing is fetched."
+
+
 class PartlyDone(SnapsyncError):
     """Some of the work was done and stays; the details say what was not."""
 
@@ -178,6 +186,22 @@ class NoSpace(SnapsyncError):
     code = "no_space"
     exit_code = ExitCode.NO_SPACE
     default_hint = "Free space on that file system and run the command again: it resumes."
+
+
+class CacheFull(NoSpace):
+    """A snapshot does not fit, whatever may be evicted; refused before its first object."""
+
+    code = "cache_full"
+    default_hint = (
+        "Free what holds the named snapshots, raise the limit, or wait with --wait-for-space."
+    )
+
+
+class SnapshotInUse(SnapsyncError):
+    """A snapshot that somebody holds was to be evicted."""
+
+    code = "snapshot_in_use"
+    default_hint = "`snapctl leases` shows who holds what; it can go when they are done."
 
 
 class DigestMismatch(SnapsyncError):

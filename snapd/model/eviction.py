@@ -20,7 +20,9 @@ _PREFIX_DIGITS = 13
 _MODE_BITS = 12
 _FILE_LINE = re.compile(rb"^F ([0-7]+) ([0-9a-f]{13})", re.MULTILINE)
 
-Reason = Literal["least_recently_used", "leased", "used_later", "not_needed", "frees_nothing"]
+Reason = Literal[
+    "least_recently_used", "requested", "leased", "used_later", "not_needed", "frees_nothing"
+]
 
 
 def blob_key(digest: Digest | str, mode: int) -> int:
@@ -129,6 +131,7 @@ class Verdict:
 
 _EXPLANATIONS: dict[Reason, str] = {
     "least_recently_used": "nobody holds it, and it was used longest ago",
+    "requested": "somebody asked for it",
     "used_later": "enough comes free without it, and it was used later",
     "not_needed": "enough comes free without it",
     "frees_nothing": "it would free nothing: kept snapshots or checkouts share its files",

@@ -17,7 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 
 from snapd.model.jobs import ENDED_STATES
-from snapd.runtime.observer import ObjectSource
+from snapd.runtime.observer import EvictionCause, ObjectSource, RefusalReason
 
 REQUEST_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 PULL_BUCKETS_SECONDS = (0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 180.0, 600.0, 1800.0, 7200.0)
@@ -38,6 +38,8 @@ class NodeNumbers:
     transfers_waiting: int = 0
     snapshots: int = 0
     cache_bytes: int = 0
+    cache_bytes_max: int = 0
+    reserved_bytes: int = 0
     disk_free_bytes: int = 0
     disk_total_bytes: int = 0
 
@@ -57,6 +59,7 @@ class Metrics:
         """Bytes of the objects that stores have sent so far."""
         self._describe_pulls()
         self._describe_store()
+        self._describe_space()
         self._describe_node()
         Info("snapd_build", "The running version.", registry=self.registry).info(
             {"version": version}
@@ -71,6 +74,11 @@ class Metrics:
             self._bytes.labels(source)
         for state in ENDED_STATES:
             self._pull_seconds.labels(state)
+        for cause in get_args(EvictionCause):
+            self._evictions.labels(cause)
+            self._evicted_bytes.labels(cause)
+        for reason in get_args(RefusalReason):
+            self._refused.labels(reason)
         for outcome in ("accepted", "refused"):
             self._reloads.labels(outcome)
 
@@ -132,6 +140,21 @@ class Metrics:
             "snapd_store_retries", "Requests asked again, by reason.", ["reason"], registry=registry
         )
 
+    def _describe_space(self) -> None:
+        registry = self.registry
+        self._evictions = Counter(
+            "snapd_evictions", "Snapshots evicted, by cause.", ["cause"], registry=registry
+        )
+        self._evicted_bytes = Counter(
+            "snapd_evicted_bytes", "Bytes that evictions freed.", ["cause"], registry=registry
+        )
+        self._refused = Counter(
+            "snapd_pulls_refused",
+            "Pulls refused because they do not fit.",
+            ["reason"],
+            registry=registry,
+        )
+
     def _describe_node(self) -> None:
         def gauge(name: str, meaning: str) -> Gauge:
             return Gauge(name, meaning, registry=self.registry)
@@ -149,7 +172,13 @@ class Metrics:
                 "snapd_transfers_waiting", "Transfers that wait for a place in flight."
             ),
             "snapshots": gauge("snapd_snapshots", "Complete snapshots in the cache."),
-            "cache_bytes": gauge("snapd_cache_bytes", "Bytes of verified objects in the cache."),
+            "cache_bytes": gauge("snapd_cache_bytes", "Bytes that the cache takes on disk."),
+            "cache_bytes_max": gauge(
+                "snapd_cache_bytes_limit", "The quota of the cache; 0 without one."
+            ),
+            "reserved_bytes": gauge(
+                "snapd_reserved_bytes", "Bytes that running pulls have yet to write."
+            ),
             "disk_free_bytes": gauge(
                 "snapd_disk_free_bytes", "Free bytes of the cache's file system."
             ),
@@ -190,6 +219,15 @@ class Metrics:
     def on_pull_ended(self, state: str, seconds: float) -> None:
         """See `Observer`."""
         self._pull_seconds.labels(state).observe(seconds)
+
+    def on_evicted(self, cause: EvictionCause, snapshots: int, freed_bytes: int) -> None:
+        """See `Observer`."""
+        self._evictions.labels(cause).inc(snapshots)
+        self._evicted_bytes.labels(cause).inc(freed_bytes)
+
+    def on_refused(self, reason: RefusalReason) -> None:
+        """See `Observer`."""
+        self._refused.labels(reason).inc()
 
     def on_reload(self, *, accepted: bool) -> None:
         """Take note of a configuration reload and whether the new one is in force."""

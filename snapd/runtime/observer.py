@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+EvictionCause = Literal["admission", "watermark", "request"]
+"""A pull needed room; the cache grew above its high watermark; somebody asked for it."""
+
+RefusalReason = Literal["quota", "disk"]
+"""A pull would exceed the quota of the cache; or what is to stay free on its disk."""
+
 ObjectSource = Literal["store", "cache", "shared"]
 """Fetched from the store; already in the cache; brought by another job's flight."""
 
@@ -31,6 +37,14 @@ class Observer(Protocol):
         """Take note of a pull that is done, failed or cancelled."""
         ...
 
+    def on_evicted(self, cause: EvictionCause, snapshots: int, freed_bytes: int) -> None:
+        """Take note of snapshots that were evicted and of the bytes that came free."""
+        ...
+
+    def on_refused(self, reason: RefusalReason) -> None:
+        """Take note of a pull that was refused because it does not fit."""
+        ...
+
 
 class SilentObserver:
     """Watches nothing."""
@@ -48,4 +62,10 @@ class SilentObserver:
         """See `Observer`."""
 
     def on_pull_ended(self, state: str, seconds: float) -> None:
+        """See `Observer`."""
+
+    def on_evicted(self, cause: EvictionCause, snapshots: int, freed_bytes: int) -> None:
+        """See `Observer`."""
+
+    def on_refused(self, reason: RefusalReason) -> None:
         """See `Observer`."""

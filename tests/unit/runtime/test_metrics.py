@@ -30,6 +30,8 @@ def every_kind() -> Metrics:
     observer.on_objects("store", 3, 900)
     observer.on_verification_failure()
     observer.on_pull_ended("done", 12.0)
+    observer.on_evicted("watermark", 2, 8192)
+    observer.on_refused("quota")
     metrics.on_reload(accepted=True)
     metrics.set_ready(True)
     metrics.set_loop_lag(0.25)
@@ -50,6 +52,10 @@ def test_what_happened_is_what_a_scraper_reads() -> None:
     assert seen[("snapd_verification_failures_total",)] == 1
     assert seen["snapd_pull_duration_seconds_sum", "done"] == 12
     assert seen["snapd_config_reloads_total", "accepted"] == 1
+    assert seen["snapd_evictions_total", "watermark"] == 2
+    assert seen["snapd_evicted_bytes_total", "watermark"] == 8192
+    assert seen["snapd_pulls_refused_total", "quota"] == 1
+    assert seen["snapd_pulls_refused_total", "disk"] == 0
     assert seen[("snapd_ready",)] == 1
     assert seen[("snapd_event_loop_lag_seconds",)] == 0.25
     assert seen["snapd_pulls", "running"] == 2
