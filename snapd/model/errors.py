@@ -414,6 +414,13 @@ class JobNotFound(SnapsyncError):
     default_hint = "`snapctl jobs` lists the running and the recent ones."
 
 
+class LeaseNotFound(SnapsyncError):
+    """No lease of that ID, or no such hold on that snapshot, is known."""
+
+    code = "no_such_lease"
+    default_hint = "`snapctl leases` lists who holds what."
+
+
 class CacheUnusable(SnapsyncError):
     """The state directory can't be used as it is (version, permission, file system)."""
 
