@@ -25,6 +25,8 @@ VERBS: dict[str, Verb] = {
     "diff": Verb("snapctl.commands.diff", "Show what differs between two snapshots."),
     "verify": Verb("snapctl.commands.verify", "Hash a store's snapshot or a directory again."),
     "checkout": Verb("snapctl.commands.checkout", "Lay a cached snapshot out at a path."),
+    "receipt": Verb("snapctl.commands.receipt", "Print what the pull of a snapshot proved."),
+    "attest": Verb("snapctl.commands.attest", "Check a tree or a checkout against its receipt."),
     "status": Verb("snapctl.commands.status", "Tell how the daemon and its cache are."),
     "jobs": Verb("snapctl.commands.jobs", "List the pulls of the daemon."),
     "watch": Verb("snapctl.commands.watch", "Follow a pull until it ends."),

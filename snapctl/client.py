@@ -11,7 +11,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snapd.model.errors import (
     AccessDenied,
@@ -24,6 +24,9 @@ from snapd.model.errors import (
     error_from_json,
 )
 from snapd.model.jobs import JobView, PullRequest, SnapshotView
+
+if TYPE_CHECKING:
+    from snapd.model.receipts import Receipt
 
 SILENCE_MAX_SECONDS = 30.0
 """The daemon sends a line every 5 seconds even if nothing changed."""
@@ -74,6 +77,13 @@ class Client:
         """List the complete snapshots of the cache."""
         listed = self._document("GET", "/v1/snapshots")["snapshots"]
         return [SnapshotView.from_json(snapshot) for snapshot in listed]
+
+    def receipt(self, snapshot_id: str) -> Receipt:
+        """Ask for the receipt of a complete snapshot; raises `SnapshotNotFound`."""
+        from snapd.model.receipts import Receipt
+
+        path = f"/v1/snapshots/{_segment(snapshot_id)}/receipt"
+        return Receipt.from_json(self._document("GET", path))
 
     def start(self, request: PullRequest) -> JobView:
         """Start a pull that nobody needs to wait for."""

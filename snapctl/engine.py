@@ -75,7 +75,9 @@ async def _pull(
             async with job.attached():
                 async for view in job.changes(_SHOW_INTERVAL_SECONDS):
                     progress.update(view)
-                return await job.wait()
+                view = await job.wait()
+                await node.receipt(request.snapshot_id)
+                return view
     raise TimedOut(
         f"the pull of {request.snapshot_id} did not end within --timeout",
         hint="Allow more time and run it again: what is verified stays in the cache.",

@@ -17,6 +17,7 @@ from snapd import __version__
 from snapd.api.control import control_app
 from snapd.api.health import health_app
 from snapd.api.listening import control_socket
+from snapd.api.receipts import add_receipts
 from snapd.api.serving import serve_socket, serve_tcp
 from snapd.api.standing import Standing
 from snapd.model.errors import SnapsyncError
@@ -69,6 +70,7 @@ async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
         ) as listener:
             async with daemon.healthy(), daemon.opened() as node:
                 control = control_app(node.pulls, snapshots=node.snapshots, status=standing.status)
+                add_receipts(control, node.receipt)
                 async with serve_socket(control, listener):
                     tasks.start_soon(standing.keep_counting)
                     daemon.announce()

@@ -14,8 +14,11 @@ import anyio
 from anyio import to_thread
 
 from snapd.actions.pulls import Pulls, open_pulls
+from snapd.actions.receipts import ensure_receipt
 from snapd.disk.cache import Cache, open_cache
+from snapd.model.ids import SnapshotId
 from snapd.model.jobs import SnapshotView
+from snapd.model.receipts import Receipt
 from snapd.model.settings import Settings
 from snapd.model.uris import StoreUri
 from snapd.remote.base import RemoteStore
@@ -36,6 +39,10 @@ class Node:
     async def snapshots(self) -> list[SnapshotView]:
         """List the complete snapshots of the cache, the last used first."""
         return await to_thread.run_sync(self.cache.index.snapshots)
+
+    async def receipt(self, snapshot_id: SnapshotId) -> Receipt | None:
+        """Find the receipt of a complete snapshot; None if the cache does not have it."""
+        return await to_thread.run_sync(ensure_receipt, self.cache, snapshot_id)
 
     def apply(self, settings: Settings) -> None:
         """Take over what can change while running: allowed stores, admission."""

@@ -36,6 +36,7 @@ class _Options:
     detach: bool
     standalone: str
     cache_dir: str | None
+    receipt: str | None
 
 
 @verb(
@@ -80,6 +81,12 @@ class _Options:
     envvar="SNAPSYNC_CACHE_DIR",
     help="The cache of a standalone pull.  [env: SNAPSYNC_CACHE_DIR]",
 )
+@click.option(
+    "--receipt",
+    metavar="FILE",
+    type=click.Path(),
+    help="Write down in FILE what the pull proved, for `snapctl attest`.",
+)
 @config_option
 def command(context: Context, snapshot_id: str, store: str, **options: Any) -> None:
     """Get a verified snapshot onto this node.
@@ -98,12 +105,19 @@ def command(context: Context, snapshot_id: str, store: str, **options: Any) -> N
         return
     view = _obtain(context, request, asked)
     laid_out = _lay_out(context, view, asked)
+    if asked.receipt:
+        from snapctl.receipts import write_receipt
+
+        dest = laid_out.destination if laid_out and not laid_out.dryrun else None
+        write_receipt(context, view, dest, Path(asked.receipt))
     _report(context, view, laid_out)
 
 
 def _check(asked: _Options) -> None:
     if asked.dest is None and (asked.delete or asked.dryrun or asked.mode != "auto"):
         raise UsageError("--mode, --delete and --dryrun need a DEST")
+    if asked.detach and asked.receipt:
+        raise UsageError("--receipt needs the pull's end; --detach does not wait for it")
     if asked.detach and (asked.dest is not None or asked.standalone == "always" or asked.timeout):
         raise UsageError("--detach goes with neither DEST, --timeout nor --standalone")
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from anyio import to_thread
 
 from snapd.actions.fetch import Fetcher
 from snapd.actions.gather import Gathering
 from snapd.actions.jobs import Job
+from snapd.actions.receipts import receipt_of_pull
 from snapd.disk.cache import Cache
 from snapd.model.errors import DigestMismatch, KeyMissing, NoSpace, SnapshotNotFound
 from snapd.model.ids import Digest, SnapshotId
@@ -68,10 +70,17 @@ async def bring(job: Job, store: RemoteStore, workshop: Workshop) -> None:
     await gathering.run()
     _observe(workshop.observer, plan, gathering)
     job.enter("publishing")
-    tree = await to_thread.run_sync(
-        lambda: workshop.cache.publish(manifest, store=str(store.uri), now=workshop.now())
-    )
+    tree = await to_thread.run_sync(_publish, workshop, manifest, plan, gathering, str(store.uri))
     job.finished(str(tree))
+
+
+def _publish(
+    workshop: Workshop, manifest: Manifest, plan: PullPlan, gathering: Gathering, store: str
+) -> Path:
+    """Make the snapshot complete, with a receipt of what was proven; blocking."""
+    now = workshop.now()
+    receipt = receipt_of_pull(manifest, plan, gathering, store=store, now=now)
+    return workshop.cache.publish(manifest, store=store, now=now, receipt=receipt)
 
 
 async def _manifest(workshop: Workshop, snapshot_id: SnapshotId, store: RemoteStore) -> Manifest:
