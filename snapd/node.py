@@ -89,6 +89,7 @@ async def _open_cache(
         fsync=settings.cache.fsync,
         now=now,
         quarantine_max_bytes=settings.cache.quarantine_max_bytes,
+        kubelet_directory=Path(settings.cache.kubelet_directory),
     )
     cache = await to_thread.run_sync(opened.__enter__)
     try:

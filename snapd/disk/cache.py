@@ -4,6 +4,7 @@
     manifests/<id>                        verified manifests
     trees/<id>/                           complete snapshots, hard links to blobs
     receipts/<id>.json                    what the pull that brought a snapshot proved
+    leases/<lease>.json                   who holds which snapshot
     staging/<random>/                     half-done work, one directory a process
     quarantine/                           wrong bytes, kept for a look
     index.sqlite3                         what is complete, how big, last used
@@ -26,6 +27,7 @@ from typing import Literal
 from snapd.disk import fsops
 from snapd.disk.blobs import Blobs
 from snapd.disk.index import Index
+from snapd.disk.leases import KUBELET_DIRECTORY, Leases
 from snapd.disk.locks import RangeLock, giving_lock, opening_lock, snapshot_lock
 from snapd.disk.manifests import Manifests
 from snapd.disk.publishing import SHARDS, Press
@@ -47,7 +49,7 @@ LAYOUT_VERSION = 1
 QUARANTINE_MAX_BYTES = 1024 * MIB
 
 _READABLE = ("blobs", "manifests", "trees", "receipts")
-_PRIVATE = ("staging", "quarantine")
+_PRIVATE = ("staging", "quarantine", "leases")
 _UNUSABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
 _TIME_STAMP_SLACK_NS = 2_000_000_000
 """How coarse a file system's time stamps may be."""
@@ -68,6 +70,7 @@ class Cache:
         staging: Staging,
         quarantine: Quarantine,
         reliance: Reliance,
+        leases: Leases,
         durable: bool,
         now: Callable[[], float],
     ) -> None:
@@ -80,6 +83,7 @@ class Cache:
         self.staging = staging
         self.quarantine = quarantine
         self.reliance = reliance
+        self.leases = leases
         self._durable = durable
         self._now = now
         self._one_barrier = threading.Lock()
@@ -242,6 +246,7 @@ def open_cache(
     fsync: Literal["batch", "off"] = "batch",
     now: Callable[[], float],
     quarantine_max_bytes: int = QUARANTINE_MAX_BYTES,
+    kubelet_directory: Path = KUBELET_DIRECTORY,
 ) -> Iterator[Cache]:
     """Open the state directory, made if it is missing, for the length of the block.
 
@@ -252,7 +257,7 @@ def open_cache(
     root = root.absolute()
     with ExitStack() as stack:
         try:
-            cache = _open(stack, root, fsync, now, quarantine_max_bytes)
+            cache = _open(stack, root, fsync, now, quarantine_max_bytes, kubelet_directory)
         except OSError as exc:
             raise _unusable(exc, root) from exc
         except SnapsyncError as exc:
@@ -279,6 +284,7 @@ def _open(
     fsync: Literal["batch", "off"],
     now: Callable[[], float],
     quarantine_max_bytes: int,
+    kubelet_directory: Path,
 ) -> Cache:
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
     with opening_lock(root / "locks"), ExitStack() as dead:
@@ -303,6 +309,8 @@ def _open(
         stack.callback(index.close)
         reliance = Reliance(root / "locks")
         stack.callback(reliance.close)
+        durable = fsync == "batch"
+        leases = Leases(root, now=now, kubelet_directory=kubelet_directory, durable=durable)
         cache = Cache(
             root,
             blobs=blobs,
@@ -313,7 +321,8 @@ def _open(
             staging=staging,
             quarantine=quarantine,
             reliance=reliance,
-            durable=fsync == "batch",
+            leases=leases,
+            durable=durable,
             now=now,
         )
         cache.put_in_order(leftovers)

@@ -230,6 +230,7 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = MappingProxyType(
         "listen": _check_listen,
         "stores": _check_allowed,
         "directory": _check_absolute,
+        "kubelet_directory": _check_absolute,
         "uri": parse_store_uri,
         "endpoint_url": _check_endpoint,
         "ca_file": _check_absolute,

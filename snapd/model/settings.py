@@ -68,6 +68,8 @@ class CacheSettings:
     """... down to this one."""
     lease_seconds: float = 3600.0
     """How long a snapshot stays after its tree's path was given out; each pull renews it."""
+    kubelet_directory: str = "/var/lib/kubelet"
+    """Where this node's kubelet keeps a directory for each pod; pod leases look there."""
     sweep_interval_seconds: float = 600.0
     orphan_seconds: float = 86400.0
     """Objects that no snapshot holds are kept this long, for a pull that resumes."""
