@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from snapd.disk.walk import WalkedTree, WalkOptions, WalkProgress, walk
 from snapd.model.errors import SnapsyncError, SourceChanged, SourceUnfit
 from snapd.model.exclude import Excludes
 from snapd.model.ids import digest_of
+from tests.ordinary_user import nobodys_directory
+from tests.unit.disk.processes import children
 from tests.unit.disk.trees import build
 
 VECTORS = json.loads(
@@ -232,11 +235,10 @@ def walked_as_ordinary_user(root: Path) -> str:
 
 
 @pytest.fixture
-def open_path(tmp_path: Path) -> Path:
-    """A directory that any user can reach."""
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
-    return tmp_path
+def open_path() -> Iterator[Path]:
+    """A directory that any user can reach, which pytest's own are not."""
+    with nobodys_directory() as path:
+        yield path
 
 
 def test_unreadable_file_is_named(open_path: Path) -> None:
@@ -347,6 +349,7 @@ def test_stopping_a_walk_leaves_no_process_and_no_descriptor(
         (tmp_path / f"f{number}").write_bytes(b"%d" % number)
     hash_in_workers_at_once(monkeypatch)
     descriptors = len(os.listdir("/proc/self/fd"))
+    before = children()
 
     class StopError(Exception):
         pass
@@ -358,8 +361,7 @@ def test_stopping_a_walk_leaves_no_process_and_no_descriptor(
     with pytest.raises(StopError):
         walk(tmp_path, WalkOptions(jobs=2), stop)
     assert len(os.listdir("/proc/self/fd")) == descriptors
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert children() == before
 
 
 def test_unreadable_file_in_a_worker_is_named(
