@@ -16,6 +16,7 @@ from anyio import to_thread
 from snapd import __version__
 from snapd.api.control import control_app
 from snapd.api.health import health_app
+from snapd.api.leases import add_leases
 from snapd.api.listening import control_socket
 from snapd.api.receipts import add_receipts
 from snapd.api.serving import serve_socket, serve_tcp
@@ -71,6 +72,7 @@ async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
             async with daemon.healthy(), daemon.opened() as node:
                 control = control_app(node.pulls, snapshots=node.snapshots, status=standing.status)
                 add_receipts(control, node.receipt)
+                add_leases(control, node)
                 async with serve_socket(control, listener):
                     tasks.start_soon(standing.keep_counting)
                     daemon.announce()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -18,6 +19,7 @@ from snapd.actions.receipts import ensure_receipt
 from snapd.disk.cache import Cache, open_cache
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import SnapshotView
+from snapd.model.leases import Lease, LeaseRequest
 from snapd.model.receipts import Receipt
 from snapd.model.settings import Settings
 from snapd.model.uris import StoreUri
@@ -43,6 +45,22 @@ class Node:
     async def receipt(self, snapshot_id: SnapshotId) -> Receipt | None:
         """Find the receipt of a complete snapshot; None if the cache does not have it."""
         return await to_thread.run_sync(ensure_receipt, self.cache, snapshot_id)
+
+    async def leases(self) -> list[Lease]:
+        """List who holds which snapshot now, by snapshot; whoever got a path lately holds too."""
+        cache, lease_seconds = self.cache, self.settings.cache.lease_seconds
+        return await to_thread.run_sync(
+            lambda: cache.leases.listed(cache.index.snapshots(), lease_seconds=lease_seconds)
+        )
+
+    async def add_lease(self, request: LeaseRequest, *, pid: int, uid: int) -> Lease:
+        """Hold a snapshot for somebody; see `Leases.add`."""
+        add = partial(self.cache.leases.add, request, pid=pid, uid=uid)
+        return await to_thread.run_sync(add)
+
+    async def remove_lease(self, lease_id: str) -> Lease:
+        """End a lease before its time; raises `LeaseNotFound`."""
+        return await to_thread.run_sync(self.cache.leases.remove, lease_id)
 
     def apply(self, settings: Settings) -> None:
         """Take over what can change while running: allowed stores, admission."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from typing import Any, Protocol
@@ -12,11 +11,10 @@ from aiohttp import web
 
 from snapd.api.events import Pace, stream_views
 from snapd.api.replies import errors_become_replies
-from snapd.model.errors import QueueFull, SnapsyncError, TimedOut, UsageError
+from snapd.api.requests import BODY_MAX_BYTES, read_document
+from snapd.model.errors import QueueFull, SnapsyncError, UsageError
 from snapd.model.jobs import JobView, PullRequest, SnapshotView
 
-BODY_MAX_BYTES = 64 * 1024
-BODY_SECONDS = 10.0
 CANCEL_SECONDS = 5.0
 """A cancel is answered when the job has ended, or after this time with the job as it stands."""
 STREAMS_MAX = 1024
@@ -92,7 +90,7 @@ class Control:
         Without `detach` the connection is the waiter: it is told how the job stands until that has
         ended, and when the connection closes it leaves the job. With it the answer is one view.
         """
-        document = await _document(request)
+        document = await read_document(request)
         wanted = PullRequest.from_json(document)
         if _detached(document):
             job = await self._pulls.start(wanted, detached=True)
@@ -166,24 +164,6 @@ def control_app(
     app.router.add_get("/v1/jobs/{id}/events", control.events, allow_head=False)
     app.router.add_get("/v1/snapshots", control.snapshots, allow_head=False)
     return app
-
-
-async def _document(request: web.Request) -> object:
-    """Read a JSON body that is small and arrives in time."""
-    announced_bytes = request.content_length or 0
-    if announced_bytes > BODY_MAX_BYTES:
-        raise web.HTTPRequestEntityTooLarge(BODY_MAX_BYTES, announced_bytes)
-    try:
-        with anyio.fail_after(BODY_SECONDS):
-            raw = await request.read()
-    except web.RequestPayloadError as broken:
-        raise UsageError(f"the body can't be read: {broken}") from broken
-    except TimeoutError as late:
-        raise TimedOut(f"the request's body did not arrive within {BODY_SECONDS:.0f} s") from late
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError) as unreadable:
-        raise UsageError(f"the body is not JSON: {unreadable}") from unreadable
 
 
 def _detached(document: object) -> bool:

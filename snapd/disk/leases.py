@@ -14,7 +14,7 @@ import os
 import secrets
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,7 +29,8 @@ from snapd.model.errors import (
     UsageError,
 )
 from snapd.model.ids import SnapshotId
-from snapd.model.leases import Lease, LeaseRequest, is_lease_id, lease_prefix
+from snapd.model.jobs import SnapshotView
+from snapd.model.leases import Lease, LeaseRequest, is_lease_id, lease_prefix, time_lease
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +115,16 @@ class Leases:
         for lease in self._only_alive(self.iterate()):
             found[lease.snapshot_id].append(lease)
         return dict(found)
+
+    def listed(self, views: Iterable[SnapshotView], *, lease_seconds: float) -> list[Lease]:
+        """List everything that holds, by snapshot: the leases here, and paths given out lately."""
+        found = [lease for leases in self.held().values() for lease in leases]
+        now = self._now()
+        for view in views:
+            lease = time_lease(view, lease_seconds=lease_seconds, now=now)
+            if lease is not None:
+                found.append(lease)
+        return sorted(found, key=lambda each: (each.snapshot_id, each.since, each.lease_id))
 
     def alive(self, lease: Lease) -> bool:
         """Tell whether a lease still holds; what can't be found out counts as holding."""
