@@ -9,7 +9,7 @@ import anyio
 from anyio import to_thread
 
 from snapd.actions.fetch import Fetcher
-from snapd.model.errors import ActionFailed, JobCancelled, SnapsyncError
+from snapd.model.errors import JobCancelled, ObjectLost, SnapsyncError
 from snapd.model.ids import Digest
 from snapd.model.plan import ObjectRef, PullPlan
 from snapd.remote.base import RemoteStore
@@ -218,7 +218,7 @@ class Gathering:
                 continue
             from_mode = blobs.any_mode(ref.digest)
             if from_mode is None:
-                raise ActionFailed(f"object {ref.digest} of {ref.path} vanished from the cache")
+                raise ObjectLost(f"the cache has lost object {ref.digest} ({ref.path})")
             blobs.derive(ref.digest, from_mode=from_mode, to_mode=ref.mode)
 
     def _refs_to_derive(self) -> Iterator[ObjectRef]:

@@ -41,6 +41,7 @@ class Job:
             [(request.snapshot_id, request.store)], on_end=lambda _flight: self._end(on_end)
         )
         self.crowded = False
+        self.waits_for_space = request.wait_for_space
         self._position = position
         self._now = now
         self._state: JobState = "queued"
@@ -57,10 +58,11 @@ class Job:
         """Tell how urgent the job is; it becomes more so when a blocking caller attaches."""
         return URGENCIES[self._priority]
 
-    def hurry(self, priority: Priority) -> None:
-        """Take note of another caller's priority."""
-        if URGENCIES[priority] < URGENCIES[self._priority]:
-            self._priority = priority
+    def join_in(self, request: PullRequest) -> None:
+        """Take note of what another caller asks for: haste, and patience if space is short."""
+        if URGENCIES[request.priority] < URGENCIES[self._priority]:
+            self._priority = request.priority
+        self.waits_for_space = self.waits_for_space or request.wait_for_space
 
     @property
     def error(self) -> SnapsyncError | None:

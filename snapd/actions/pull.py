@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 from anyio import to_thread
 
+from snapd.actions.admit import Admission
 from snapd.actions.fetch import Fetcher
 from snapd.actions.gather import Gathering
 from snapd.actions.jobs import Job
 from snapd.actions.receipts import receipt_of_pull
 from snapd.disk.cache import Cache
-from snapd.model.errors import DigestMismatch, KeyMissing, NoSpace, SnapshotNotFound
+from snapd.model.errors import DigestMismatch, KeyMissing, ObjectLost, SnapshotNotFound
+from snapd.model.eviction import objects_in
 from snapd.model.ids import Digest, SnapshotId
 from snapd.model.layout import manifest_key
 from snapd.model.manifest import Manifest
-from snapd.model.plan import PullPlan, plan_pull, refs
-from snapd.model.units import format_size
+from snapd.model.plan import BLOCK_BYTES, PullPlan, plan_pull, refs
 from snapd.remote.base import RemoteStore
 from snapd.remote.stores import Stores
 from snapd.runtime.flight import Flights
@@ -41,6 +44,7 @@ class Workshop:
     blob_flights: Flights[Digest]
     large_lanes: Budget
     observer: Observer
+    admission: Admission
     now: Callable[[], float]
 
 
@@ -49,12 +53,24 @@ async def bring(job: Job, store: RemoteStore, workshop: Workshop) -> None:
 
     Afterwards the tree is complete in the cache and the job knows its path. After a failure or a
     cancellation whatever was verified stays in the cache, and the next pull fetches only the rest.
-    Raises every error of a store, of the cache, `ManifestRefused`, `SnapshotNotFound`, `NoSpace`.
+    Raises every error of a store, of the cache, `ManifestRefused`, `SnapshotNotFound`, `NoSpace`;
+    `CacheFull` if there is no room for it, before the first object is fetched.
     """
     job.enter("reading_manifest")
-    manifest = await _manifest(workshop, job.request.snapshot_id, store)
+    manifest = await manifest_for(workshop, job.request.snapshot_id, store)
     job.enter("planning")
-    plan = await to_thread.run_sync(_plan, workshop, manifest)
+    async with _relying_on(workshop.cache, manifest):
+        try:
+            tree = await _obtain(job, manifest, store, workshop)
+        except ObjectLost as lost:
+            logger.warning("%s; planning once more", lost.message)
+            tree = await _obtain(job, manifest, store, workshop)
+    job.finished(str(tree))
+
+
+async def _obtain(job: Job, manifest: Manifest, store: RemoteStore, workshop: Workshop) -> Path:
+    job.enter("planning")
+    plan = await to_thread.run_sync(plan_for, workshop, manifest)
     gathering = Gathering(
         plan,
         store,
@@ -65,13 +81,38 @@ async def bring(job: Job, store: RemoteStore, workshop: Workshop) -> None:
         crowded=lambda: job.crowded,
     )
     job.planned(plan, gathering)
-    await to_thread.run_sync(_check_space, workshop, plan)
-    job.enter("fetching")
-    await gathering.run()
-    _observe(workshop.observer, plan, gathering)
-    job.enter("publishing")
-    tree = await to_thread.run_sync(_publish, workshop, manifest, plan, gathering, str(store.uri))
-    job.finished(str(tree))
+    required_bytes = bytes_on_disk(plan, manifest)
+    async with workshop.admission.room(required_bytes, lambda: gathering.bytes_done) as claim:
+        job.enter("fetching")
+        await gathering.run()
+        _observe(workshop.observer, plan, gathering)
+        job.enter("publishing")
+        tree = await to_thread.run_sync(
+            _publish, workshop, manifest, plan, gathering, str(store.uri)
+        )
+        claim.settle()
+    return tree
+
+
+@asynccontextmanager
+async def _relying_on(cache: Cache, manifest: Manifest) -> AsyncIterator[None]:
+    """Keep every object of a snapshot that is here or comes, until the tree holds it."""
+    objects = await to_thread.run_sync(objects_in, manifest.text)
+    await to_thread.run_sync(cache.reliance.begin, objects)
+    try:
+        yield
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(cache.reliance.end, objects)
+
+
+def bytes_on_disk(plan: PullPlan, manifest: Manifest) -> int:
+    """Tell how many blocks a pull will take at most: objects, directories, manifest.
+
+    What the names in directories take is bounded by the length of the text that lists them.
+    """
+    blocks = manifest.directory_count + 2 * (len(manifest.text) // BLOCK_BYTES + 1)
+    return plan.allocated_bytes + blocks * BLOCK_BYTES
 
 
 def _publish(
@@ -83,7 +124,7 @@ def _publish(
     return workshop.cache.publish(manifest, store=store, now=now, receipt=receipt)
 
 
-async def _manifest(workshop: Workshop, snapshot_id: SnapshotId, store: RemoteStore) -> Manifest:
+async def manifest_for(workshop: Workshop, snapshot_id: SnapshotId, store: RemoteStore) -> Manifest:
     """Read and validate the manifest: the cache's copy if it is intact, else the store's.
 
     A store's copy whose bytes do not hash to the ID is asked for once more. Raises
@@ -107,24 +148,12 @@ async def _manifest(workshop: Workshop, snapshot_id: SnapshotId, store: RemoteSt
         ) from error
 
 
-def _plan(workshop: Workshop, manifest: Manifest) -> PullPlan:
+def plan_for(workshop: Workshop, manifest: Manifest) -> PullPlan:
     """Look what the cache has, then decide; blocking."""
     wanted = manifest.distinct_objects()
     survey = workshop.fetcher.blobs.survey(refs(manifest, wanted), len(wanted))
     threshold = workshop.fetcher.settings.large_object_bytes
     return plan_pull(manifest, wanted, survey, large_object_bytes=threshold)
-
-
-def _check_space(workshop: Workshop, plan: PullPlan) -> None:
-    """Refuse before the first byte is fetched what can't fit on the disk."""
-    free_bytes = workshop.cache.free_bytes()
-    if plan.bytes_to_fetch > free_bytes:
-        raise NoSpace(
-            f"the snapshot needs {format_size(plan.bytes_to_fetch)} more and the cache's disk "
-            f"has {format_size(free_bytes)} free ({workshop.cache.root})",
-            required_bytes=plan.bytes_to_fetch,
-            available_bytes=free_bytes,
-        )
 
 
 def _observe(observer: Observer, plan: PullPlan, gathering: Gathering) -> None:

@@ -6,19 +6,24 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import anyio
 from anyio import to_thread
 
+from snapd.actions.admit import Admission
 from snapd.actions.fetch import LARGE_OBJECTS_IN_FLIGHT, Fetcher
+from snapd.actions.foretell import complete_view, foretell
 from snapd.actions.jobs import Job, PullKey
 from snapd.actions.pull import Workshop, bring
+from snapd.actions.sweep import Sweeper
 from snapd.disk.cache import Cache
-from snapd.model.errors import DaemonStopping, JobNotFound, QueueFull
+from snapd.model.errors import CacheFull, DaemonStopping, JobNotFound, QueueFull
 from snapd.model.ids import SnapshotId
-from snapd.model.jobs import JobView, PullRequest
+from snapd.model.jobs import JobView, PullRequest, SnapshotView
 from snapd.model.plan import PullPlan
 from snapd.model.settings import Settings
+from snapd.model.space import PlanView
 from snapd.model.units import format_size
 from snapd.remote.stores import Stores
 from snapd.runtime.background import background_tasks
@@ -61,8 +66,8 @@ class Pulls:
             await job.flight.ended.wait()
             job = self._running.get(key)
         if job is None:
-            job = self._begin(PullRequest(request.snapshot_id, str(uri), request.priority))
-        job.hurry(request.priority)
+            job = self._begin(replace(request, store=str(uri)))
+        job.join_in(request)
         if detached:
             self._held.add(job.flight.join())
         return job
@@ -104,6 +109,11 @@ class Pulls:
         """What is in flight, over all jobs."""
         return self._workshop.fetcher.budget
 
+    @property
+    def admission(self) -> Admission:
+        """Who may write how much, and what is swept."""
+        return self._workshop.admission
+
     def _position(self, job: Job) -> int:
         """Tell the job's place in the queue, from 1; 0 if it does not wait."""
         return self._places.position(job.urgency)
@@ -141,26 +151,61 @@ class Pulls:
 
     async def _run(self, job: Job) -> None:
         with job_context(job.job_id):
-            snapshot_id = job.request.snapshot_id
             if await self._already_complete(job):
                 return
-            async with self._places.hold(urgency=job.urgency), self._alone(snapshot_id):
-                if await self._already_complete(job):
-                    return
-                async with self._workshop.stores.use(job.request.store) as store:
+            while not await self._try(job):
+                job.enter("waiting_for_space")
+                await self._workshop.admission.wait_for_change()
+
+    async def _try(self, job: Job) -> bool:
+        """Pull; False if there is no room now and the job waits for it, holding no place."""
+        snapshot_id = job.request.snapshot_id
+        async with self._places.hold(urgency=job.urgency), self._alone(snapshot_id):
+            if await self._already_complete(job):
+                return True
+            async with self._workshop.stores.use(job.request.store) as store:
+                try:
                     await bring(job, store, self._workshop)
+                except CacheFull as refusal:
+                    if not job.waits_for_space or refusal.details["hopeless"]:
+                        raise
+                    return False
+        return True
 
     async def _already_complete(self, job: Job) -> bool:
         """Answer from the cache alone: a complete snapshot needs no store."""
-        cache = self._workshop.cache
-        found = await to_thread.run_sync(cache.complete, job.request.snapshot_id)
+        found = await to_thread.run_sync(self._give_out, job.request.snapshot_id)
         if found is None:
             return False
-        await to_thread.run_sync(cache.index.touch, job.request.snapshot_id, self._workshop.now())
         job.planned(PullPlan.complete(objects=found.objects, size_bytes=found.size_bytes), None)
         job.finished(found.tree)
         self._workshop.observer.on_objects("cache", found.objects, found.size_bytes)
         return True
+
+    def _give_out(self, snapshot_id: SnapshotId) -> SnapshotView | None:
+        """Find a complete snapshot and note that it is used, so that it is not evicted meanwhile.
+
+        Blocking.
+        """
+        cache = self._workshop.cache
+        with cache.giving_lock():
+            found = cache.complete(snapshot_id)
+            if found is not None:
+                cache.index.touch(snapshot_id, self._workshop.now())
+        return found
+
+    async def foretell(self, request: PullRequest) -> PlanView:
+        """Tell what a pull would fetch and evict; changes nothing.
+
+        Raises what a pull would raise before its plan is made, but never `CacheFull`.
+        """
+        uri = self._workshop.stores.check(request.store)
+        cache = self._workshop.cache
+        found = await to_thread.run_sync(cache.complete, request.snapshot_id)
+        if found is not None:
+            return complete_view(found, str(uri))
+        async with self._workshop.stores.use(str(uri)) as store:
+            return await foretell(request.snapshot_id, store, self._workshop)
 
     @asynccontextmanager
     async def _alone(self, snapshot_id: SnapshotId) -> AsyncIterator[None]:
@@ -209,6 +254,7 @@ async def open_pulls(
     transfer = settings.transfer
     budget = Budget(objects=transfer.objects_in_flight, size_bytes=transfer.bytes_in_flight)
     fetcher = Fetcher(cache.blobs, budget, transfer, observer)
+    sweeper = Sweeper(cache, settings.cache, observer=observer, now=now)
     async with background_tasks() as task_group:
         workshop = Workshop(
             cache=cache,
@@ -217,6 +263,7 @@ async def open_pulls(
             blob_flights=Flights(task_group),
             large_lanes=Budget(objects=LARGE_OBJECTS_IN_FLIGHT),
             observer=observer,
+            admission=Admission(cache, sweeper, observer),
             now=now,
         )
         pulls = Pulls(settings, workshop, Flights(task_group))

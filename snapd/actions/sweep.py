@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from snapd.disk.cache import Cache
@@ -20,15 +20,13 @@ from snapd.model.errors import SnapshotInUse, SnapshotNotFound
 from snapd.model.eviction import Candidate, Census, Decision, Verdict, decide, links_in
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import SnapshotView
+from snapd.model.leases import Lease, time_lease
 from snapd.model.settings import CacheSettings
 from snapd.model.space import SweepReport
-from snapd.model.units import format_duration, format_size
+from snapd.model.units import format_size
 from snapd.runtime.observer import EvictionCause, Observer
 
 logger = logging.getLogger(__name__)
-
-Held = Callable[[], Mapping[SnapshotId, Sequence[str]]]
-"""Tells, in words, who holds which snapshots now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +55,11 @@ class Sweeper:
         cache: Cache,
         settings: CacheSettings,
         *,
-        held: Held,
         observer: Observer,
         now: Callable[[], float],
     ) -> None:
         self.settings = settings
         self._cache = cache
-        self._held = held
         self._observer = observer
         self._now = now
         self._accountant = Accountant(cache.root)
@@ -73,17 +69,14 @@ class Sweeper:
         """Count everything; a million blobs take seconds."""
         census = take_census(self._cache.root)
         usage = self._accountant.count(census)
-        held = self._held()
+        held = self._cache.leases.held()
         views = self._cache.index.snapshots()
         return Survey(census, usage, tuple(self._candidate(view, held) for view in views))
 
-    def decide(
-        self, survey: Survey, needed_bytes: int, *, spare: Iterable[SnapshotId] = ()
-    ) -> Decision:
-        """Choose what would have to go; changes nothing. `spare` stay whatever happens."""
-        spared = frozenset(spare)
+    def decide(self, survey: Survey, needed_bytes: int) -> Decision:
+        """Choose what would have to go; changes nothing."""
         return decide(
-            (each for each in survey.candidates if each.snapshot_id not in spared),
+            survey.candidates,
             needed_bytes=needed_bytes,
             census=survey.census,
             links_of=self._links_of,
@@ -112,10 +105,15 @@ class Sweeper:
         return Swept(tuple(evicted), freed_bytes, cleared)
 
     def sweep(
-        self, needed_bytes: int, *, cause: EvictionCause, dryrun: bool = False, why: bool = False
+        self,
+        survey: Survey,
+        needed_bytes: int,
+        *,
+        cause: EvictionCause,
+        dryrun: bool = False,
+        why: bool = False,
     ) -> SweepReport:
-        """Look, decide, and unless it is a dry run do it; stale manifests go too."""
-        survey = self.look()
+        """Decide, and unless it is a dry run do it; stale manifests go too."""
         decision = self.decide(survey, needed_bytes)
         swept = Swept(decision.evict, decision.freed_bytes)
         if not dryrun:
@@ -175,28 +173,31 @@ class Sweeper:
             leases=list(holders),
         )
 
-    def _candidate(self, view: SnapshotView, held: Mapping[SnapshotId, Sequence[str]]) -> Candidate:
+    def _candidate(
+        self, view: SnapshotView, held: Mapping[SnapshotId, Sequence[Lease]]
+    ) -> Candidate:
         snapshot_id = SnapshotId(view.snapshot_id)
+        leases = (*held.get(snapshot_id, ()), *self._time_lease(view))
         return Candidate(
             snapshot_id=snapshot_id,
             used_at=view.used_at,
             size_bytes=view.size_bytes,
-            leases=(*held.get(snapshot_id, ()), *self._time_lease(view)),
+            leases=tuple(lease.describe() for lease in leases),
             own_bytes=self._accountant.own_bytes(snapshot_id),
         )
 
-    def _time_lease(self, view: SnapshotView) -> tuple[str, ...]:
-        left_seconds = view.used_at + self.settings.lease_seconds - self._now()
-        if left_seconds <= 0:
-            return ()
-        return (f"its path was given out; {format_duration(left_seconds)} left",)
+    def _time_lease(self, view: SnapshotView) -> tuple[Lease, ...]:
+        seconds = self.settings.lease_seconds
+        lease = time_lease(view, lease_seconds=seconds, now=self._now())
+        return () if lease is None else (lease,)
 
     def _holders_of(
         self, snapshot_id: SnapshotId, *, given_out_too: bool = False
     ) -> tuple[str, ...]:
         view = self._cache.index.find(snapshot_id)
         given_out = () if view is None or given_out_too else self._time_lease(view)
-        return (*self._held().get(snapshot_id, ()), *given_out)
+        leases = (*self._cache.leases.holding(snapshot_id), *given_out)
+        return tuple(lease.describe() for lease in leases)
 
     def _links_of(self, snapshot_id: SnapshotId) -> array[int]:
         text = self._cache.manifests.load(snapshot_id)

@@ -12,6 +12,7 @@ JobState = Literal[
     "queued",
     "reading_manifest",
     "planning",
+    "waiting_for_space",
     "fetching",
     "publishing",
     "done",
@@ -31,17 +32,24 @@ class PullRequest:
     snapshot_id: SnapshotId
     store: str
     priority: Priority = "blocking"
+    wait_for_space: bool = False
+    """Wait until there is room instead of being refused, if it can ever fit."""
 
     def to_json(self) -> dict[str, Any]:
         """Render as the body of `POST /v1/pulls`."""
-        return {"id": self.snapshot_id, "store": self.store, "priority": self.priority}
+        document: dict[str, Any] = {
+            "id": self.snapshot_id,
+            "store": self.store,
+            "priority": self.priority,
+        }
+        return document | ({"wait_for_space": True} if self.wait_for_space else {})
 
     @classmethod
     def from_json(cls, document: object) -> PullRequest:
         """Read the body of `POST /v1/pulls`; raises `UsageError` naming what is wrong."""
         if not isinstance(document, dict):
             raise UsageError("the body is not a JSON object")
-        unknown = set(document) - {"id", "store", "priority", "detach"}
+        unknown = set(document) - {"id", "store", "priority", "detach", "wait_for_space"}
         if unknown:
             raise UsageError(f"unknown keys in the request: {', '.join(sorted(unknown))}")
         snapshot_id, store = document.get("id"), document.get("store")
@@ -50,7 +58,10 @@ class PullRequest:
         priority = document.get("priority", "blocking")
         if priority not in get_args(Priority):
             raise UsageError(f"unknown priority: {priority!r}", hint="Use blocking or prefetch.")
-        return cls(parse_snapshot_id(snapshot_id), store, priority)
+        wait_for_space = document.get("wait_for_space", False)
+        if not isinstance(wait_for_space, bool):
+            raise UsageError(f"'wait_for_space' is true or false, not {wait_for_space!r}")
+        return cls(parse_snapshot_id(snapshot_id), store, priority, wait_for_space)
 
 
 @dataclass(frozen=True, slots=True)
