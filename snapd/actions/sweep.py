@@ -208,7 +208,7 @@ class Sweeper:
     ) -> array[int] | None:
         """Take a snapshot out of the cache that nobody holds; None if it has to stay.
 
-        Returns the keys of its blobs, which may be unlinked then. Tree, row, manifest: that is the
+        Returns the keys of its blobs, which may be unlinked then. Tree, row, receipt, manifest: the
         order in which the opening of a cache can finish what a crash interrupted.
         """
         cache = self._cache
@@ -222,6 +222,7 @@ class Sweeper:
                     return None
                 detached = cache.trees.detach(snapshot_id)
                 cache.index.forget(snapshot_id)
+            cache.receipts.remove(snapshot_id)
             cache.manifests.remove(snapshot_id)
         finally:
             lock.release()
