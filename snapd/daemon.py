@@ -20,6 +20,7 @@ from snapd.api.leases import add_leases
 from snapd.api.listening import control_socket
 from snapd.api.receipts import add_receipts
 from snapd.api.serving import serve_socket, serve_tcp
+from snapd.api.space import add_space
 from snapd.api.standing import Standing
 from snapd.model.errors import SnapsyncError
 from snapd.model.reload import plan_reload
@@ -73,8 +74,9 @@ async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
                 control = control_app(node.pulls, snapshots=node.snapshots, status=standing.status)
                 add_receipts(control, node.receipt)
                 add_leases(control, node)
+                add_space(control, node)
                 async with serve_socket(control, listener):
-                    tasks.start_soon(standing.keep_counting)
+                    tasks.start_soon(node.pulls.admission.keep_sweeping)
                     daemon.announce()
                     await daemon.stop_asked.wait()
                     await daemon.drain(node)

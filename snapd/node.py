@@ -18,10 +18,11 @@ from snapd.actions.pulls import Pulls, open_pulls
 from snapd.actions.receipts import ensure_receipt
 from snapd.disk.cache import Cache, open_cache
 from snapd.model.ids import SnapshotId
-from snapd.model.jobs import SnapshotView
+from snapd.model.jobs import PullRequest, SnapshotView
 from snapd.model.leases import Lease, LeaseRequest
 from snapd.model.receipts import Receipt
 from snapd.model.settings import Settings
+from snapd.model.space import PlanView, SweepReport, SweepRequest
 from snapd.model.uris import StoreUri
 from snapd.remote.base import RemoteStore
 from snapd.remote.opening import open_store, settings_for
@@ -46,6 +47,18 @@ class Node:
         """Find the receipt of a complete snapshot; None if the cache does not have it."""
         return await to_thread.run_sync(ensure_receipt, self.cache, snapshot_id)
 
+    async def foretell(self, request: PullRequest) -> PlanView:
+        """Tell what a pull would fetch and evict; changes nothing."""
+        return await self.pulls.foretell(request)
+
+    async def sweep(self, request: SweepRequest) -> SweepReport:
+        """Free what was asked for, or sweep down to the low watermark."""
+        return await self.pulls.admission.sweep(request)
+
+    async def evict(self, snapshot_id: SnapshotId, *, given_out_too: bool) -> SweepReport:
+        """Evict one snapshot; raises `SnapshotNotFound`, `SnapshotInUse`."""
+        return await self.pulls.admission.evict(snapshot_id, given_out_too=given_out_too)
+
     async def leases(self) -> list[Lease]:
         """List who holds which snapshot now, by snapshot; whoever got a path lately holds too."""
         cache, lease_seconds = self.cache, self.settings.cache.lease_seconds
@@ -63,9 +76,10 @@ class Node:
         return await to_thread.run_sync(self.cache.leases.remove, lease_id)
 
     def apply(self, settings: Settings) -> None:
-        """Take over what can change while running: allowed stores, admission."""
+        """Take over what can change while running: allowed stores, limits of pulls and cache."""
         self.settings = settings
         self.stores.allow(settings.daemon.stores)
+        self.pulls.admission.apply(settings.cache)
         self.pulls.resize(
             running_max=settings.daemon.pulls_running_max,
             queued_max=settings.daemon.pulls_queued_max,

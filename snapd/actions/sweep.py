@@ -223,6 +223,7 @@ class Sweeper:
                 detached = cache.trees.detach(snapshot_id)
                 cache.index.forget(snapshot_id)
             cache.receipts.remove(snapshot_id)
+            cache.receipts.remove(snapshot_id)
             cache.manifests.remove(snapshot_id)
         finally:
             lock.release()

@@ -12,12 +12,10 @@ import anyio
 from anyio import to_thread
 
 from snapd import __version__
-from snapd.disk.usage import blob_bytes
 from snapd.model.settings import Settings
 from snapd.node import Node
 from snapd.runtime.metrics import Metrics, NodeNumbers
 
-COUNT_INTERVAL_SECONDS = 600.0
 LAG_SAMPLES = 15
 
 
@@ -35,8 +33,6 @@ class Standing:
         self.draining = False
         self.listen = ""
         self._started = time.monotonic()
-        self._counted_bytes = 0
-        self._fetched_before_count = 0
 
     def unready_because(self) -> str:
         """Say why no pull would be accepted now, or nothing if one would."""
@@ -62,7 +58,9 @@ class Standing:
             bytes_in_flight_max=settings.transfer.bytes_in_flight,
             transfers_waiting=pulls.transfers.waiting,
             snapshots=len(snapshots),
-            cache_bytes=self._cache_bytes(),
+            cache_bytes=pulls.admission.used_bytes,
+            cache_bytes_max=settings.cache.max_bytes,
+            reserved_bytes=pulls.admission.reserved_bytes,
             disk_free_bytes=space.free_bytes,
             disk_total_bytes=space.total_bytes,
         )
@@ -82,24 +80,13 @@ class Standing:
             "jobs_queued": numbers.pulls_queued,
             "snapshots": numbers.snapshots,
             "cache_bytes": numbers.cache_bytes,
+            "cache_bytes_max": numbers.cache_bytes_max,
+            "reserved_bytes": numbers.reserved_bytes,
             "disk_free_bytes": numbers.disk_free_bytes,
             "disk_total_bytes": numbers.disk_total_bytes,
             "stores": list(self.settings.daemon.stores),
             "listen": self.listen,
         }
-
-    def _cache_bytes(self) -> int:
-        """Tell the last count on the disk and what stores have sent since."""
-        return self._counted_bytes + self.metrics.bytes_from_stores - self._fetched_before_count
-
-    async def keep_counting(self) -> None:
-        """Count the cache on the disk, now and at every interval, for ever."""
-        root = Path(self.settings.cache.directory)
-        while True:
-            fetched_bytes = self.metrics.bytes_from_stores
-            self._counted_bytes = await to_thread.run_sync(blob_bytes, root)
-            self._fetched_before_count = fetched_bytes
-            await anyio.sleep(COUNT_INTERVAL_SECONDS)
 
     async def keep_watching_the_loop(self) -> None:
         """Measure how late the event loop runs what is due, for ever."""

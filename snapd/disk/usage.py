@@ -123,18 +123,3 @@ def _allocated(path: str | os.PathLike[str]) -> int:
         return os.lstat(path).st_blocks * _STAT_BLOCK_BYTES
     except FileNotFoundError:
         return 0
-
-
-def blob_bytes(root: Path) -> int:
-    """Add up the sizes of all objects below the state directory `root`.
-
-    What comes or goes meanwhile may or may not be counted. A million objects take seconds.
-    """
-    total_bytes = 0
-    with os.scandir(root / "blobs") as shards:
-        for shard in shards:
-            with suppress(NotADirectoryError, FileNotFoundError), os.scandir(shard.path) as blobs:
-                for blob in blobs:
-                    with suppress(FileNotFoundError):
-                        total_bytes += blob.stat(follow_symlinks=False).st_size
-    return total_bytes

@@ -55,8 +55,6 @@ class Metrics:
         # One `_created` series beside each counter and bucket set would double what is scraped.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library does not say
         self.registry = CollectorRegistry()
-        self.bytes_from_stores = 0
-        """Bytes of the objects that stores have sent so far."""
         self._describe_pulls()
         self._describe_store()
         self._describe_space()
@@ -207,8 +205,6 @@ class Metrics:
 
     def on_objects(self, source: ObjectSource, objects: int, size_bytes: int) -> None:
         """See `Observer`."""
-        if source == "store":
-            self.bytes_from_stores += size_bytes
         self._objects.labels(source).inc(objects)
         self._bytes.labels(source).inc(size_bytes)
 

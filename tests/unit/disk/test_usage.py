@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from snapd.disk.cache import Cache, open_cache
-from snapd.disk.usage import Accountant, blob_bytes, take_census
+from snapd.disk.usage import Accountant, take_census
 from snapd.model.eviction import blob_key
 from snapd.model.ids import digest_of
 from tests.caching import ref_of, store, store_all
@@ -75,11 +75,3 @@ def du(root: Path) -> int:
 def test_an_empty_place_takes_nothing(tmp_path: Path) -> None:
     (tmp_path / "blobs").mkdir()
     assert take_census(tmp_path).total_bytes == 0
-
-
-def test_the_sizes_of_all_objects_are_added_up(tmp_path: Path) -> None:
-    for name, size_bytes in (("00/a.644", 10), ("00/b.600", 0), ("ff/c.755", 5)):
-        path = tmp_path / "blobs" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x" * size_bytes)
-    assert blob_bytes(tmp_path) == 15

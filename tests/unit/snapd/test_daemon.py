@@ -44,7 +44,8 @@ async def test_a_pull_goes_through_and_everything_tells_of_it(start_daemon: Star
         assert (Path(done["tree"]) / "dir/b").read_bytes() == b"beta" * 1000
         status = await daemon.status()
         assert (status["state"], status["snapshots"]) == ("ready", 1)
-        assert (status["cache_bytes"], status["jobs_running"]) == (4005, 0)
+        assert status["cache_bytes"] > 4005  # in blocks, directories included
+        assert (status["jobs_running"], status["reserved_bytes"]) == (0, 0)
         assert status["trees_directory"] == str(Path(done["tree"]).parent)
         _, listed = await daemon.ask("GET", "/v1/snapshots")
         assert [snapshot["snapshot_id"] for snapshot in listed["snapshots"]] == [SAMPLE.id]
