@@ -9,10 +9,11 @@ from contextlib import aclosing
 from enum import IntEnum
 
 import anyio
-from blake3 import blake3
 
+from snapd.actions.rehash import RehashSink
 from snapd.disk.source import SourceObject
 from snapd.disk.walk import WalkedTree
+from snapd.model.batches import in_batches
 from snapd.model.errors import DigestMismatch, KeyMissing, SnapsyncError, StoreMissing
 from snapd.model.ids import Digest
 from snapd.model.layout import OBJECTS_PREFIX, digest_in_key, object_key
@@ -179,7 +180,12 @@ async def read_again(
     async def read_batch(batch: list[int]) -> None:
         items = [objects[index] for index in batch]
         gets = [
-            Get(object_key(item.digest), _HashingSink(item), None, item.size_bytes)
+            Get(
+                object_key(item.digest),
+                RehashSink(item.digest, item.path, str(store.uri)),
+                None,
+                item.size_bytes,
+            )
             for item in items
         ]
         outcomes = await store.get_batch(gets)
@@ -212,42 +218,9 @@ def batches_of(
     objects: PushObjects, indexes: Sequence[int], settings: TransferSettings
 ) -> Iterator[list[int]]:
     """Cut objects into batches of so many objects and so many bytes, one object at least."""
-    batch: list[int] = []
-    size_bytes = 0
-    for index in indexes:
-        more = objects.size_bytes(index)
-        if batch and (
-            len(batch) >= settings.batch_objects or size_bytes + more > settings.batch_bytes
-        ):
-            yield batch
-            batch, size_bytes = [], 0
-        batch.append(index)
-        size_bytes += more
-    if batch:
-        yield batch
-
-
-class _HashingSink:
-    """Keeps nothing of a body but its hash."""
-
-    def __init__(self, item: SourceObject) -> None:
-        self._item = item
-        self._hasher = blake3()
-
-    def start(self) -> None:
-        """Begin an attempt with no bytes."""
-        self._hasher = blake3()
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Hash the next piece."""
-        self._hasher.update(data)
-
-    def finish(self) -> None:
-        """Compare."""
-        actual = self._hasher.hexdigest()
-        if actual != self._item.digest:
-            raise DigestMismatch(
-                f"the store's object {self._item.digest} ({self._item.path}) hashes to {actual}",
-                object=self._item.digest,
-                path=self._item.path,
-            )
+    return in_batches(
+        indexes,
+        objects.size_bytes,
+        objects_max=settings.batch_objects,
+        bytes_max=settings.batch_bytes,
+    )

@@ -7,14 +7,16 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import anyio
 from anyio import to_thread
-from blake3 import blake3
 
+from snapd.actions.rehash import RehashSink
 from snapd.disk.walk import WalkOptions, WalkProgress, walk
+from snapd.model.batches import in_batches
 from snapd.model.diff import diff
 from snapd.model.errors import (
     DigestMismatch,
@@ -127,7 +129,12 @@ class _Reading:
 
     async def run(self, settings: TransferSettings) -> None:
         """Read all; raises the store's error if an object can't be read at all."""
-        batches = _batches(self._refs, settings)
+        batches = in_batches(
+            self._refs,
+            attrgetter("size_bytes"),
+            objects_max=settings.batch_objects,
+            bytes_max=settings.batch_bytes,
+        )
         async with anyio.create_task_group() as group:
             for _ in range(max(1, settings.objects_in_flight // settings.batch_objects)):
                 group.start_soon(self._run_lane, batches, group.cancel_scope)
@@ -138,7 +145,7 @@ class _Reading:
         self, batches: Iterator[list[ObjectRef]], everything: anyio.CancelScope
     ) -> None:
         for batch in batches:
-            sinks = [_HashingSink(ref, str(self._store.uri)) for ref in batch]
+            sinks = [RehashSink(ref.digest, ref.path, str(self._store.uri)) for ref in batch]
             gets = [
                 Get(object_key(ref.digest), sink, None, ref.size_bytes)
                 for ref, sink in zip(batch, sinks, strict=True)
@@ -172,20 +179,6 @@ class _Reading:
             self.bytes_done += outcome.size_bytes
 
 
-def _batches(wanted: Iterator[ObjectRef], settings: TransferSettings) -> Iterator[list[ObjectRef]]:
-    batch: list[ObjectRef] = []
-    size_bytes = 0
-    for ref in wanted:
-        full = len(batch) == settings.batch_objects
-        if batch and (full or size_bytes + ref.size_bytes > settings.batch_bytes):
-            yield batch
-            batch, size_bytes = [], 0
-        batch.append(ref)
-        size_bytes += ref.size_bytes
-    if batch:
-        yield batch
-
-
 def _as_error(reading: _Reading, store: RemoteStore, snapshot_id: SnapshotId) -> DigestMismatch:
     first = reading.problems[0]
     problems = [
@@ -202,35 +195,6 @@ def _as_error(reading: _Reading, store: RemoteStore, snapshot_id: SnapshotId) ->
         problems_total=reading.problem_count,
         problems=problems,
     )
-
-
-class _HashingSink:
-    """Keeps nothing of a body but its hash."""
-
-    def __init__(self, ref: ObjectRef, store: str) -> None:
-        self._ref = ref
-        self._store = store
-        self._hasher = blake3()
-
-    def start(self) -> None:
-        """Begin an attempt with no bytes."""
-        self._hasher = blake3()
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Hash the next piece."""
-        self._hasher.update(data)
-
-    def finish(self) -> None:
-        """Compare."""
-        actual = self._hasher.hexdigest()
-        if actual != self._ref.digest:
-            raise DigestMismatch(
-                f"object {self._ref.digest} of {self._ref.path} in {self._store} hashes to "
-                f"{actual}",
-                object=self._ref.digest,
-                path=self._ref.path,
-                actual=actual,
-            )
 
 
 def verify_directory(

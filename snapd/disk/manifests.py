@@ -48,30 +48,7 @@ class Manifests:
                 actual=actual,
             )
         with fsops.translated(f"can't save the manifest of {snapshot_id}", self.root):
-            name = self._staging.new_name()
-            try:
-                self._write(name, text)
-                self._rename(name, snapshot_id)
-            except BaseException:
-                with suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=self._staging.fd)
-                raise
-
-    def _write(self, name: str, text: bytes) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        fd = os.open(name, flags, 0o600, dir_fd=self._staging.fd)
-        try:
-            fsops.write_all(fd, text)
-            os.fchmod(fd, 0o644)
-            if self._durable:
-                fsops.fsync(fd)
-        finally:
-            os.close(fd)
-
-    def _rename(self, name: str, snapshot_id: SnapshotId) -> None:
-        os.rename(name, snapshot_id, src_dir_fd=self._staging.fd, dst_dir_fd=self._fd)
-        if self._durable:
-            fsops.fsync(self._fd)
+            self._staging.place(text, snapshot_id, self._fd, durable=self._durable)
 
     def load(self, snapshot_id: SnapshotId) -> bytes | None:
         """Read a manifest; None if it is not here.

@@ -38,32 +38,8 @@ class Receipts:
         snapshot_id = receipt.snapshot_id
         text = json.dumps(receipt.to_json(), indent=2).encode() + b"\n"
         with fsops.translated(f"can't save the receipt of {snapshot_id}", self.root):
-            name = self._staging.new_name()
-            try:
-                self._write(name, text)
-                os.rename(
-                    name,
-                    f"{snapshot_id}{_SUFFIX}",
-                    src_dir_fd=self._staging.fd,
-                    dst_dir_fd=self._fd,
-                )
-            except BaseException:
-                with suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=self._staging.fd)
-                raise
-            if self._durable:
-                fsops.fsync(self._fd)
-
-    def _write(self, name: str, text: bytes) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        fd = os.open(name, flags, 0o600, dir_fd=self._staging.fd)
-        try:
-            fsops.write_all(fd, text)
-            os.fchmod(fd, 0o644)
-            if self._durable:
-                fsops.fsync(fd)
-        finally:
-            os.close(fd)
+            name = f"{snapshot_id}{_SUFFIX}"
+            self._staging.place(text, name, self._fd, durable=self._durable)
 
     def has(self, snapshot_id: SnapshotId) -> bool:
         """Tell whether there is a receipt of a snapshot."""

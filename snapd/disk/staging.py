@@ -66,6 +66,30 @@ class Staging:
         """Invent a name that nobody else uses."""
         return secrets.token_hex(12)
 
+    def place(self, text: bytes, name: str, dir_fd: int, *, durable: bool) -> None:
+        """Write a small file, readable for all, that appears whole as `name` in a directory.
+
+        It takes the place of one that is there. With `durable` it survives power loss once this
+        has returned. After a failure nothing of it is left.
+        """
+        staged = self.new_name()
+        try:
+            fd = os.open(staged, _CREATE, 0o600, dir_fd=self.fd)
+            try:
+                fsops.write_all(fd, text)
+                os.fchmod(fd, 0o644)
+                if durable:
+                    fsops.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(staged, name, src_dir_fd=self.fd, dst_dir_fd=dir_fd)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(staged, dir_fd=self.fd)
+            raise
+        if durable:
+            fsops.fsync(dir_fd)
+
     def clock_ns(self) -> int:
         """Read the clock that stamps files, which is not the one that programs read."""
         os.utime(self.fd)

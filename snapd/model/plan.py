@@ -6,8 +6,10 @@ from array import array
 from binascii import unhexlify
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 
+from snapd.model.batches import in_batches
 from snapd.model.ids import Digest
 from snapd.model.manifest import Manifest
 
@@ -63,16 +65,12 @@ class PullPlan:
 
     def small_batches(self, objects_max: int, bytes_max: int) -> Iterator[list[ObjectRef]]:
         """Group the small objects into batches of so many objects and so many bytes at most."""
-        batch: list[ObjectRef] = []
-        size_bytes = 0
-        for ref in self._refs(self.small):
-            if batch and (len(batch) >= objects_max or size_bytes + ref.size_bytes > bytes_max):
-                yield batch
-                batch, size_bytes = [], 0
-            batch.append(ref)
-            size_bytes += ref.size_bytes
-        if batch:
-            yield batch
+        return in_batches(
+            self._refs(self.small),
+            attrgetter("size_bytes"),
+            objects_max=objects_max,
+            bytes_max=bytes_max,
+        )
 
     def large_objects(self) -> Iterator[ObjectRef]:
         """Name the objects that are worth parallel ranges."""

@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from snapd.disk.staging import Staging, boot_id, find_leftovers
 
 
@@ -48,3 +50,21 @@ def test_a_new_directory_is_durable_up_to_its_making(tmp_path: Path) -> None:
     (left,) = find_leftovers(tmp_path)
     assert left.boot_id() == boot_id() != ""
     left.close()
+
+
+def test_a_placed_file_is_whole_readable_and_replaces_the_one_before(tmp_path: Path) -> None:
+    (tmp_path / "staging").mkdir()
+    staging = Staging.create(tmp_path / "staging", "boot")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        for text in (b"one", b"two"):
+            staging.place(text, "name", fd, durable=True)
+            assert (tmp_path / "name").read_bytes() == text
+        assert (tmp_path / "name").stat().st_mode & 0o777 == 0o644
+        (tmp_path / "taken").mkdir()
+        with pytest.raises(IsADirectoryError):
+            staging.place(b"three", "taken", fd, durable=False)
+        assert [path.name for path in staging.path.iterdir()] == ["marker"]
+    finally:
+        os.close(fd)
+        staging.close()
