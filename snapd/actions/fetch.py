@@ -97,8 +97,8 @@ class Fetcher:
         failed try had counted). Raises `ObjectMissing`, `DigestMismatch` or the store's error; the
         object is then not in the cache, and no temporary file stays.
         """
-        size_bytes = await self._size_of(store, ref)
         for tries_left in reversed(range(VERIFICATION_TRIES)):
+            size_bytes = await self._size_of(store, ref)
             try:
                 await self._fetch_large_once(store, ref, size_bytes, urgency, on_bytes)
             except DigestMismatch:

@@ -94,7 +94,10 @@ class S3Wire:
     async def _explain(
         self, requests: Sequence[Request], replies: list[Reply], origin: Origin
     ) -> None:
-        """Give refused HEADs, which carry no body, the error document that a GET is answered."""
+        """Give refused HEADs, which carry no body, the error document that a GET is answered.
+
+        If the GET is not refused, what refused the HEADs has passed: they are asked again.
+        """
         refused = [
             index
             for index, reply in enumerate(replies)
@@ -107,6 +110,10 @@ class S3Wire:
         if told.status >= 400:
             for index in refused:
                 replies[index].body = told.body
+        elif told.ok:
+            again = await self._transport.run([requests[index] for index in refused], origin)
+            for index, reply in zip(refused, again, strict=True):
+                replies[index] = reply
 
     async def _follow(
         self, requests: Sequence[Request], replies: list[Reply], origin: Origin

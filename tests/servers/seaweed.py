@@ -20,10 +20,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import botocore.session
 import trustme
@@ -106,6 +106,27 @@ def running_seaweed(directory: Path) -> Iterator[Seaweed]:
         shutil.rmtree(directory / "data", ignore_errors=True)
 
 
+@contextlib.contextmanager
+def stopped(directory: Path, seaweed: Seaweed) -> Iterator[Callable[[], None]]:
+    """Kill a server that `running_seaweed(directory)` gave; what this gives starts it again.
+
+    Ports and data stay the same. The new process is killed at the end of the block.
+    """
+    arguments = Path(f"/proc/{seaweed.process_id}/cmdline").read_bytes().split(b"\0")[:-1]
+    os.killpg(seaweed.process_id, signal.SIGKILL)
+    while _listens(seaweed.endpoint_url):
+        time.sleep(0.05)
+    with contextlib.ExitStack() as stack:
+
+        def start() -> None:
+            log = stack.enter_context((directory / "weed.log").open("ab"))
+            process = _run(arguments, directory, log)
+            stack.callback(_kill, process)
+            _await_ready(process, seaweed, directory / "weed.log")
+
+        yield start
+
+
 def _started(directory: Path) -> tuple[subprocess.Popen[bytes], Seaweed]:
     # A port that was free a moment ago may be taken when the server gets to it: then once more.
     for attempt in range(START_ATTEMPTS):
@@ -154,15 +175,22 @@ def _spawn(directory: Path, ports: dict[str, int]) -> subprocess.Popen[bytes]:
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir()
     with (directory / "weed.log").open("wb") as log:
-        return subprocess.Popen(
-            [*_command(directory, data), *(f"-{name}={port}" for name, port in ports.items())],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=directory,
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-        )
+        arguments = [f"-{name}={port}" for name, port in ports.items()]
+        return _run([*_command(directory, data), *arguments], directory, log)
+
+
+def _run(
+    arguments: Sequence[str | bytes], directory: Path, log: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        cwd=directory,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+    )
 
 
 def _command(directory: Path, data: Path) -> list[str]:
@@ -185,6 +213,9 @@ def _command(directory: Path, data: Path) -> list[str]:
         "-volume.max=300",
         "-master.volumeSizeLimitMB=256",
         "-master.telemetry=false",
+        # A server that starts again elects itself first, by default within 10 s.
+        "-master.electionTimeout=500ms",
+        "-master.heartbeatInterval=100ms",
     ]
 
 
