@@ -28,7 +28,7 @@ def command(context: Context, snapshot_id: str, store: str) -> int:
     Exits 11 if the pull would be refused because there is no room for it.
     """
     request = PullRequest(parse_snapshot_id(snapshot_id), str(parse_store_uri(store)))
-    view = context.client().plan(request)
+    view = context.client().patient().plan(request)
     if context.output.as_json:
         context.output.print_json(view.to_json())
     else:

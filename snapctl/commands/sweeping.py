@@ -36,7 +36,7 @@ def gc(context: Context, dryrun: bool, why: bool, free: str | None) -> int:
     if less came free than was needed.
     """
     free_bytes = 0 if free is None else parse_size_bytes(free)
-    report = context.client().sweep(SweepRequest(dryrun, why, free_bytes))
+    report = context.client().patient().sweep(SweepRequest(dryrun, why, free_bytes))
     if context.output.as_json:
         context.output.print_json(report.to_json())
     else:
@@ -54,7 +54,11 @@ def gc(context: Context, dryrun: bool, why: bool, free: str | None) -> int:
 )
 def evict(context: Context, snapshot_id: str, given_out_too: bool) -> None:
     """Take one snapshot out of the cache, unless somebody holds it."""
-    report = context.client().evict(parse_snapshot_id(snapshot_id), given_out_too=given_out_too)
+    report = (
+        context.client()
+        .patient()
+        .evict(parse_snapshot_id(snapshot_id), given_out_too=given_out_too)
+    )
     if context.output.as_json:
         context.output.print_json(report.to_json())
     else:
