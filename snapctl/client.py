@@ -24,6 +24,7 @@ from snapd.model.errors import (
     error_from_json,
 )
 from snapd.model.jobs import JobView, PullRequest, SnapshotView
+from snapd.model.leases import Lease, LeaseRequest
 
 if TYPE_CHECKING:
     from snapd.model.receipts import Receipt
@@ -84,6 +85,18 @@ class Client:
 
         path = f"/v1/snapshots/{_segment(snapshot_id)}/receipt"
         return Receipt.from_json(self._document("GET", path))
+
+    def leases(self) -> list[Lease]:
+        """List who holds which snapshot."""
+        return [Lease.from_json(lease) for lease in self._document("GET", "/v1/leases")["leases"]]
+
+    def add_lease(self, request: LeaseRequest) -> Lease:
+        """Hold a snapshot; a process lease is that of this very process."""
+        return Lease.from_json(self._document("POST", "/v1/leases", request.to_json()))
+
+    def remove_lease(self, lease_id: str) -> Lease:
+        """End a lease before its time; raises `LeaseNotFound`."""
+        return Lease.from_json(self._document("DELETE", f"/v1/leases/{_segment(lease_id)}"))
 
     def start(self, request: PullRequest) -> JobView:
         """Start a pull that nobody needs to wait for."""

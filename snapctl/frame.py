@@ -168,6 +168,26 @@ def standalone_option(decorated: Decorated) -> Decorated:
     )(decorated)
 
 
+def cache_dir_option(decorated: Decorated) -> Decorated:
+    """Add `--cache-dir DIR` beside `standalone_option`; the parameter is called `cache_dir`."""
+    return click.option(
+        "--cache-dir",
+        metavar="DIR",
+        envvar="SNAPSYNC_CACHE_DIR",
+        help="The cache of a standalone run.  [env: SNAPSYNC_CACHE_DIR]",
+    )(decorated)
+
+
+def timeout_option(decorated: Decorated) -> Decorated:
+    """Add `--timeout DURATION`; the parameter is called `timeout`."""
+    return click.option(
+        "--timeout",
+        metavar="DURATION",
+        envvar="SNAPSYNC_TIMEOUT",
+        help="Give up waiting after this time: 90s, 10m, 2h.  [env: SNAPSYNC_TIMEOUT]",
+    )(decorated)
+
+
 def verb(
     name: str, *, examples: Sequence[str] = ()
 ) -> Callable[[Callable[..., Any]], click.Command]:

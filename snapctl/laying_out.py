@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from snapctl.context import Context
+from snapctl.holding import Keeper, held_meanwhile, hold_link
 from snapctl.output import Output
 from snapctl.progress import meter_of
 from snapd.actions.checkout import checkout
@@ -26,11 +27,14 @@ def lay_out(
     options: CheckoutOptions,
     *,
     store: str = "",
+    keeper: Keeper | None = None,
 ) -> CheckoutReport:
     """Lay the complete `tree` out at `dest`, showing progress and warnings on stderr.
 
-    The cache that holds the tree, a `store` that is a directory, and the home directory are
-    protected. Raises what `checkout` raises, and `CacheUnusable` if the tree's manifest is gone.
+    The `keeper` of the cache is told that the tree is in use meanwhile, and then as long as a link
+    points at it. The cache that holds the tree, a `store` that is a directory, and the home
+    directory are protected. Raises what `checkout` raises, and `CacheUnusable` if the tree's
+    manifest is gone.
     """
     state_directory = tree.parents[1]
     manifest = read_manifest(state_directory, snapshot_id)
@@ -40,12 +44,17 @@ def lay_out(
         home=_home(context),
     )
     name = f"checkout {snapshot_id[:12]}"
-    with meter_of(context.output, time.monotonic) as meter:
+    with (
+        held_meanwhile(keeper, snapshot_id, f"checkout to {dest}"),
+        meter_of(context.output, time.monotonic) as meter,
+    ):
 
         def on_progress(now: CheckoutProgress) -> None:
             meter.show(name, _describe(now), done=now.bytes_done, total=now.bytes_total)
 
         report = checkout(manifest, tree, dest, guarded, on_progress)
+        if keeper is not None and report.mode == "symlink" and not report.dryrun:
+            hold_link(context, keeper, snapshot_id, report.destination)
         meter.show(name, describe_report(report), done=1, total=1, last=True)
     for warning in report.warnings:
         context.output.note(f"warning: {warning}")

@@ -6,6 +6,7 @@ import time
 
 import click
 
+from snapctl.commands.pins import pin, unpin
 from snapctl.context import Context
 from snapctl.frame import HelpEnding, verb
 from snapd.model.jobs import SnapshotView
@@ -46,3 +47,5 @@ def _row(snapshot: SnapshotView, now: float) -> tuple[str, ...]:
 
 
 command.add_command(ls)
+command.add_command(pin)
+command.add_command(unpin)

@@ -81,10 +81,11 @@ def command(
     options = _with_excludes(context, options, patterns)
     state_directory = _find(context, wanted, cache_dir)
 
+    from snapctl.holding import keeper_of
     from snapctl.laying_out import lay_out, print_report
 
-    tree = state_directory / "trees" / wanted
-    report = lay_out(context, wanted, tree, Path(dest), options)
+    tree, keeper = state_directory / "trees" / wanted, keeper_of(context, state_directory)
+    report = lay_out(context, wanted, tree, Path(dest), options, keeper=keeper)
     if context.output.as_json:
         context.output.print_json(report.to_json())
     else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +9,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snapctl.context import Context
-from snapctl.frame import config_option, id_option, standalone_option, store_option, verb
-from snapctl.progress import follow, pull_progress, seconds_taken
-from snapd.model.errors import DaemonNotRunning, Interrupted, UsageError
+from snapctl.frame import (
+    cache_dir_option,
+    config_option,
+    id_option,
+    standalone_option,
+    store_option,
+    timeout_option,
+    verb,
+)
+from snapctl.holding import Keeper, keeper
+from snapctl.obtaining import obtain, works_here
+from snapctl.progress import seconds_taken
+from snapd.model.errors import UsageError
 from snapd.model.ids import parse_snapshot_id
 from snapd.model.jobs import JobView, Priority, PullRequest
-from snapd.model.units import parse_duration_seconds
+from snapd.model.leases import LeaseRequest, parse_pod_uid
 from snapd.model.uris import parse_store_uri
 
 if TYPE_CHECKING:
@@ -37,6 +45,7 @@ class _Options:
     standalone: str
     cache_dir: str | None
     receipt: str | None
+    pod: str | None
 
 
 @verb(
@@ -60,12 +69,7 @@ class _Options:
 )
 @click.option("--delete", is_flag=True, help="Remove from DEST what the snapshot does not have.")
 @click.option("--dryrun", is_flag=True, help="Pull, but only tell what would change in DEST.")
-@click.option(
-    "--timeout",
-    metavar="DURATION",
-    envvar="SNAPSYNC_TIMEOUT",
-    help="Give up waiting after this time: 90s, 10m, 2h.  [env: SNAPSYNC_TIMEOUT]",
-)
+@timeout_option
 @click.option(
     "--priority",
     type=click.Choice(["blocking", "prefetch"]),
@@ -75,17 +79,18 @@ class _Options:
 )
 @click.option("--detach", is_flag=True, help="Start it, print the job's ID and do not wait.")
 @standalone_option
-@click.option(
-    "--cache-dir",
-    metavar="DIR",
-    envvar="SNAPSYNC_CACHE_DIR",
-    help="The cache of a standalone pull.  [env: SNAPSYNC_CACHE_DIR]",
-)
+@cache_dir_option
 @click.option(
     "--receipt",
     metavar="FILE",
     type=click.Path(),
     help="Write down in FILE what the pull proved, for `snapctl attest`.",
+)
+@click.option(
+    "--pod",
+    metavar="UID",
+    envvar="SNAPSYNC_POD_UID",
+    help="Keep the snapshot as long as this pod is on the node.  [env: SNAPSYNC_POD_UID]",
 )
 @config_option
 def command(context: Context, snapshot_id: str, store: str, **options: Any) -> None:
@@ -100,11 +105,15 @@ def command(context: Context, snapshot_id: str, store: str, **options: Any) -> N
         parse_snapshot_id(snapshot_id), str(parse_store_uri(store)), asked.priority
     )
     _check(asked)
+    here = not asked.detach and works_here(context, asked.standalone)
+    holder = keeper(context, here=here, cache_dir=asked.cache_dir)
+    if asked.pod:
+        holder.add(LeaseRequest(request.snapshot_id, "pod", asked.pod))
     if asked.detach:
         _start(context, request)
         return
-    view = _obtain(context, request, asked)
-    laid_out = _lay_out(context, view, asked)
+    view = obtain(context, request, here=here, cache_dir=asked.cache_dir, timeout=asked.timeout)
+    laid_out = _lay_out(context, view, asked, holder)
     if asked.receipt:
         from snapctl.receipts import write_receipt
 
@@ -114,6 +123,8 @@ def command(context: Context, snapshot_id: str, store: str, **options: Any) -> N
 
 
 def _check(asked: _Options) -> None:
+    if asked.pod:
+        parse_pod_uid(asked.pod)
     if asked.dest is None and (asked.delete or asked.dryrun or asked.mode != "auto"):
         raise UsageError("--mode, --delete and --dryrun need a DEST")
     if asked.detach and asked.receipt:
@@ -130,37 +141,9 @@ def _start(context: Context, request: PullRequest) -> None:
         context.output.line(view.job_id)
 
 
-def _obtain(context: Context, request: PullRequest, asked: _Options) -> JobView:
-    """Pull through the daemon or here, and return the view of a job that is done."""
-    deadline = None
-    if asked.timeout:
-        deadline = time.monotonic() + parse_duration_seconds(asked.timeout)
-    if asked.standalone == "always" or (asked.standalone == "auto" and not _has_daemon(context)):
-        from snapctl.engine import pull_here
-
-        return pull_here(context, request, cache_dir=asked.cache_dir, deadline=deadline)
-    try:
-        with (
-            pull_progress(context.output, time.monotonic) as progress,
-            closing(context.client().pull(request, deadline=deadline)) as views,
-        ):
-            return follow(views, progress)
-    except KeyboardInterrupt:
-        raise Interrupted(
-            "interrupted: this command left the pull, which goes on only if others wait for it"
-        ) from None
-
-
-def _has_daemon(context: Context) -> bool:
-    try:
-        context.client().status()
-    except DaemonNotRunning as absent:
-        context.output.note(f"{absent.message}; pulling in this process")
-        return False
-    return True
-
-
-def _lay_out(context: Context, view: JobView, asked: _Options) -> CheckoutReport | None:
+def _lay_out(
+    context: Context, view: JobView, asked: _Options, holder: Keeper
+) -> CheckoutReport | None:
     if asked.dest is None:
         return None
     from snapctl.laying_out import lay_out
@@ -168,7 +151,7 @@ def _lay_out(context: Context, view: JobView, asked: _Options) -> CheckoutReport
 
     options = CheckoutOptions(mode=asked.mode, delete=asked.delete, dryrun=asked.dryrun)
     snapshot_id, tree, dest = parse_snapshot_id(view.snapshot_id), Path(view.tree), Path(asked.dest)
-    return lay_out(context, snapshot_id, tree, dest, options, store=view.store)
+    return lay_out(context, snapshot_id, tree, dest, options, store=view.store, keeper=holder)
 
 
 def _report(context: Context, view: JobView, laid_out: CheckoutReport | None) -> None:

@@ -1,0 +1,56 @@
+"""`snapctl cache pin` and `snapctl cache unpin`."""
+
+from __future__ import annotations
+
+import click
+
+from snapctl.context import Context
+from snapctl.frame import cache_dir_option, config_option, standalone_option, verb
+from snapctl.holding import keeper
+from snapctl.obtaining import works_here
+from snapd.model.errors import LeaseNotFound
+from snapd.model.ids import parse_snapshot_id
+from snapd.model.leases import LeaseRequest
+
+
+@verb("pin", examples=["snapctl cache pin ID --reason 'baseline of the release'"])
+@click.argument("snapshot", metavar="ID")
+@click.option("--reason", metavar="TEXT", default="", help="Why, for whoever wonders later.")
+@standalone_option
+@cache_dir_option
+@config_option
+def pin(
+    context: Context, snapshot: str, reason: str, standalone: str, cache_dir: str | None
+) -> None:
+    """Keep a snapshot in the cache until it is unpinned.
+
+    Pinning it again replaces the reason.
+    """
+    request = LeaseRequest(parse_snapshot_id(snapshot), "pin", reason=reason)
+    request.check()
+    here = works_here(context, standalone)
+    lease = keeper(context, here=here, cache_dir=cache_dir).add(request)
+    if context.output.as_json:
+        context.output.print_json(lease.to_json())
+    else:
+        context.output.line(f"{lease.snapshot_id} pinned")
+
+
+@verb("unpin", examples=["snapctl cache unpin ID"])
+@click.argument("snapshot", metavar="ID")
+@standalone_option
+@cache_dir_option
+@config_option
+def unpin(context: Context, snapshot: str, standalone: str, cache_dir: str | None) -> None:
+    """Let a snapshot go that was pinned; others may still hold it."""
+    wanted = parse_snapshot_id(snapshot)
+    holder = keeper(context, here=works_here(context, standalone), cache_dir=cache_dir)
+    pins = [each for each in holder.leases() if each.kind == "pin" and each.snapshot_id == wanted]
+    if not pins:
+        raise LeaseNotFound(f"the snapshot {wanted} is not pinned", id=wanted)
+    for each in pins:
+        holder.remove(each.lease_id)
+    if context.output.as_json:
+        context.output.print_json(pins[-1].to_json())
+    else:
+        context.output.line(f"{wanted} unpinned")
