@@ -42,7 +42,10 @@ class Output:
         self.environment = environment or {}
 
     def print_json(self, document: Any) -> None:
-        """Print the one document that a command answers with under `--json`."""
+        """Print the one document that a command answers with; under `--events` it is one line."""
+        if self.events:
+            self.event(document)
+            return
         self.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
 
     def event(self, document: Any) -> None:

@@ -118,10 +118,13 @@ def _print(context: Context, changes: Iterator[Change]) -> bool:
     differs = False
     for change in changes:
         differs = differs or change.status != "="
-        if context.as_json:
-            rows.append({"status": change.status, "path": change.path})
+        row = {"status": change.status, "path": change.path}
+        if output.events:
+            output.event(row)
+        elif output.as_json:
+            rows.append(row)
         else:
             output.line(f"{change.status}\t{change.path}")
-    if context.as_json:
+    if output.as_json and not output.events:
         output.line(json.dumps(rows, ensure_ascii=False, separators=(",", ":")))
     return differs

@@ -37,7 +37,7 @@ def command(
     else:
         flags = WalkFlags(exclude, no_follow, jobs)
         manifest = walk_directory(context, path, flags, "id").manifest
-    if context.as_json:
+    if context.output.as_json:
         context.output.print_json(
             {
                 "id": manifest.id,

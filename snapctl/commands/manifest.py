@@ -38,7 +38,7 @@ def command(
     One line for each file and directory: type, mode, checksum, size and path.
     """
     tree = walk_directory(context, path, WalkFlags(exclude, no_follow, jobs), "manifest")
-    if context.as_json:
+    if context.output.as_json:
         entries = [
             {
                 "type": entry.kind,

@@ -157,6 +157,8 @@ def _lay_out(
 def _report(context: Context, view: JobView, laid_out: CheckoutReport | None) -> None:
     output = context.output
     if output.events:
+        if laid_out is not None:
+            output.event({"event": "checkout", **laid_out.to_json()})
         return
     if output.as_json:
         output.print_json(_document(view, laid_out))

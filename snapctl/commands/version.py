@@ -10,7 +10,7 @@ from snapd import __version__
 @verb("version", examples=["snapctl version", "snapctl version --json"])
 def command(context: Context) -> None:
     """Print the version of this command line."""
-    if context.as_json:
+    if context.output.as_json:
         context.output.print_json({"version": __version__})
     else:
         context.output.line(f"snapctl {__version__}")

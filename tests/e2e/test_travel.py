@@ -108,9 +108,12 @@ def test_events_are_one_document_a_line(host: Host, source: Path, tmp_path: Path
     store = f"file://{tmp_path}/store"
     snapshot_id = push(host, source, store)
     with host.daemon("--store", store):
-        ran = host.snapctl("pull", "--id", snapshot_id, "--store", store, "--events")
+        words = ("pull", "--id", snapshot_id, "--store", store, tmp_path / "dest", "--events")
+        ran = host.snapctl(*words)
     events = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert events[-1]["state"] == "done"
+    assert events[-2]["state"] == "done"
+    assert events[-1]["event"] == "checkout"
+    assert events[-1]["destination"] == str(tmp_path / "dest")
     assert {event["snapshot_id"] for event in events} == {snapshot_id}
 
 

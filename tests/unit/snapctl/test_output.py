@@ -23,6 +23,12 @@ def test_a_document_is_one_json_text_alone_on_stdout() -> None:
     assert stderr.getvalue() == ""
 
 
+def test_a_document_among_events_is_one_line() -> None:
+    stdout = io.StringIO()
+    Output(stdout, io.StringIO(), as_json=True, events=True).print_json({"a": [1, 2]})
+    assert stdout.getvalue() == '{"a":[1,2]}\n'
+
+
 def test_an_event_is_one_line() -> None:
     stdout, stderr = io.StringIO(), io.StringIO()
     output = Output(stdout, stderr, events=True)

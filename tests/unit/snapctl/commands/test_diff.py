@@ -84,3 +84,9 @@ def test_unreadable_side_is_an_error(
     ran = snapctl("diff", *given, home=sides)
     assert (ran.returncode, ran.stdout) == (code, "")
     assert told in ran.stderr
+
+
+def test_events_are_a_change_a_line(sides: Path) -> None:
+    ran = snapctl("diff", "old", "new", "--events", home=sides)
+    changes = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert "".join(f"{change['status']}\t{change['path']}\n" for change in changes) == EXPECTED

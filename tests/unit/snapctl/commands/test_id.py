@@ -60,3 +60,10 @@ def test_excludes_and_absence(tmp_path: Path, source: Path) -> None:
     ran = snapctl("id", "missing", home=tmp_path)
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "missing" in ran.stderr
+
+
+@pytest.mark.parametrize("verb", ["id", "manifest"])
+def test_the_document_is_one_line_among_events(tmp_path: Path, verb: str) -> None:
+    ran = snapctl(verb, ".", "--events", home=tmp_path)
+    (line,) = ran.stdout.splitlines()
+    assert json.loads(line)["id"] == walk(tmp_path).manifest.id
