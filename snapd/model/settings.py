@@ -56,6 +56,8 @@ class CacheSettings:
 
     directory: str = ""
     fsync: Literal["batch", "off"] = "batch"
+    seal: Literal["auto", "off", "require"] = "auto"
+    """Whether objects are sealed with fs-verity where that can be had."""
     quarantine_max_bytes: int = 1024 * MIB
     """The oldest quarantined bytes are removed beyond this."""
     max_bytes: int = 0
