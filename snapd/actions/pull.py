@@ -6,10 +6,11 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
 from snapd.actions.admit import Admission
 from snapd.actions.fetch import Fetcher
@@ -70,7 +71,7 @@ async def bring(job: Job, store: RemoteStore, workshop: Workshop) -> None:
 
 async def _obtain(job: Job, manifest: Manifest, store: RemoteStore, workshop: Workshop) -> Path:
     job.enter("planning")
-    plan = await to_thread.run_sync(plan_for, workshop, manifest)
+    plan = await to_thread.run_sync(partial(plan_for, workshop, manifest, checked=True))
     gathering = Gathering(
         plan,
         store,
@@ -148,10 +149,16 @@ async def manifest_for(workshop: Workshop, snapshot_id: SnapshotId, store: Remot
         ) from error
 
 
-def plan_for(workshop: Workshop, manifest: Manifest) -> PullPlan:
-    """Look what the cache has, then decide; blocking."""
+def plan_for(workshop: Workshop, manifest: Manifest, *, checked: bool = False) -> PullPlan:
+    """Look what the cache has, then decide; blocking.
+
+    With `checked` objects that may have changed since they were verified are hashed again, and
+    what is damaged goes to the quarantine.
+    """
     wanted = manifest.distinct_objects()
     survey = workshop.fetcher.blobs.survey(refs(manifest, wanted), len(wanted))
+    if checked:
+        survey = workshop.cache.trust.check(survey, from_thread.check_cancelled)
     threshold = workshop.fetcher.settings.large_object_bytes
     return plan_pull(manifest, wanted, survey, large_object_bytes=threshold)
 

@@ -6,11 +6,12 @@ bits of its mode; set-uid, set-gid and sticky are in the name only and never on 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 from snapd.disk import fsops
 from snapd.disk.publishing import PERMISSION_BITS, SHARDS, Press, blob_name, hash_file
 from snapd.disk.quarantine import Exhibit
+from snapd.disk.records import Facts
 from snapd.disk.writers import BlobWriter, LargeBlobWriter, OnBytes
 from snapd.model.ids import Digest
 from snapd.model.plan import ObjectRef
@@ -146,31 +148,55 @@ class Blobs:
         return LargeBlobWriter(self._press, ref, size_bytes, on_bytes, source)
 
     def verify(self, digest: Digest, mode: int) -> bool:
-        """Hash an object anew; a wrong permission on disk is put right on the way.
+        """Hash an object anew; False if the bytes are wrong or the object is not here."""
+        proof = self.prove(digest, mode)
+        return proof is not None and proof[1]
 
-        False if the bytes are wrong or the object is not here. Raises if it can't be read.
+    def prove(
+        self, digest: Digest, mode: int, on_step: Callable[[], None] | None = None
+    ) -> tuple[Facts, bool] | None:
+        """Hash an object anew: how its file looked before that, and whether its bytes are right.
+
+        A wrong permission on disk is put right first, and the file is sealed if the cache is. None
+        if the object is not here. A file that can't be read as the disk is failing counts as wrong.
         """
         with fsops.translated(f"can't verify object {digest}", self.root):
             try:
                 fd = fsops.open_own_file(blob_name(digest, mode), self.shard(digest))
             except FileNotFoundError:
-                return False
+                return None
             try:
                 if os.fstat(fd).st_mode & 0o7777 != mode & PERMISSION_BITS:
                     os.fchmod(fd, mode & PERMISSION_BITS)
-                return hash_file(fd) == digest
+                self._press.seal.attempt(fd)
+                facts = Facts.of(os.fstat(fd))
+                try:
+                    return facts, hash_file(fd, on_step) == digest
+                except OSError as exc:
+                    if exc.errno != errno.EIO:
+                        raise
+                    return facts, False
             finally:
                 os.close(fd)
+
+    def facts(self, digest: Digest, mode: int) -> Facts | None:
+        """Tell how the file of an object looks; None if it is not here."""
+        shard = self._press.shards[int(digest[:2], 16)]
+        try:
+            return Facts.of(os.stat(f"{digest}.{mode:o}", dir_fd=shard, follow_symlinks=False))
+        except FileNotFoundError:
+            return None
 
     def changed_ns(self, digest: Digest, mode: int) -> int:
         """Tell when the bytes of an object that is here were written."""
         name = blob_name(digest, mode)
         return os.stat(name, dir_fd=self.shard(digest), follow_symlinks=False).st_mtime_ns
 
-    def quarantine(self, digest: Digest, mode: int) -> None:
+    def quarantine(self, digest: Digest, mode: int, *, inode: int | None = None) -> None:
         """Take an object whose bytes are wrong out of the cache; an absent one is no error.
 
-        Trees that hold it are the caller's business.
+        With `inode` only that very file: another one has come in its place meanwhile. Trees that
+        hold it are the caller's business.
         """
         name, shard, kept_in = blob_name(digest, mode), self.shard(digest), self._press.quarantine
         with (
@@ -179,14 +205,27 @@ class Blobs:
         ):
             fd = fsops.open_own_file(name, shard)
             try:
-                actual, size_bytes = hash_file(fd), os.fstat(fd).st_size
+                found = os.fstat(fd)
+                if inode not in (None, found.st_ino):
+                    return
+                actual = _hash_if_readable(fd)
             finally:
                 os.close(fd)
-            kept_in.keep(
-                Exhibit(digest, actual, size_bytes, path=name, source=os.fspath(self.root)),
+            kept = kept_in.keep(
+                Exhibit(digest, actual, found.st_size, path=name, source=os.fspath(self.root)),
                 lambda kept: os.rename(name, kept, src_dir_fd=shard, dst_dir_fd=kept_in.fd),
             )
-            os.unlink(name, dir_fd=shard)
+            if kept is None:
+                os.unlink(name, dir_fd=shard)
+
+
+def _hash_if_readable(fd: int) -> str:
+    try:
+        return hash_file(fd)
+    except OSError as exc:
+        if exc.errno != errno.EIO:
+            raise
+        return "unreadable"
 
 
 def _holds(numbers: array[int], number: int) -> bool:

@@ -7,6 +7,7 @@
     leases/<lease>.json                   who holds which snapshot
     staging/<random>/                     half-done work, one directory a process
     quarantine/                           wrong bytes, kept for a look
+    repairs/                              objects whose trees have to be repaired
     index.sqlite3                         what is complete, how big, last used
     locks, version                        locks between processes; the layout's version
 
@@ -30,16 +31,22 @@ from snapd.disk.index import Index
 from snapd.disk.leases import KUBELET_DIRECTORY, Leases
 from snapd.disk.locks import RangeLock, giving_lock, opening_lock, snapshot_lock
 from snapd.disk.manifests import Manifests
+from snapd.disk.mending import Mender
 from snapd.disk.publishing import SHARDS, Press
 from snapd.disk.quarantine import Quarantine
 from snapd.disk.receipts import Receipts
+from snapd.disk.records import Records
 from snapd.disk.reliance import Reliance
+from snapd.disk.repairs import Repairs
+from snapd.disk.seal import SealMode, SealState, choose_seal
 from snapd.disk.staging import Leftover, Staging, boot_id, find_leftovers
 from snapd.disk.trees import OnProgress, Trees
+from snapd.disk.trust import OnRehash, Trust, tell_nobody
 from snapd.model.errors import CacheUnusable, ObjectLost, SnapsyncError
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import SnapshotView
 from snapd.model.manifest import Manifest
+from snapd.model.plan import refs
 from snapd.model.receipts import Receipt
 from snapd.model.settings import MIB
 
@@ -49,7 +56,7 @@ LAYOUT_VERSION = 1
 QUARANTINE_MAX_BYTES = 1024 * MIB
 
 _READABLE = ("blobs", "manifests", "trees", "receipts")
-_PRIVATE = ("staging", "quarantine", "leases")
+_PRIVATE = ("staging", "quarantine", "leases", "repairs")
 _UNUSABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
 _TIME_STAMP_SLACK_NS = 2_000_000_000
 """How coarse a file system's time stamps may be."""
@@ -71,6 +78,10 @@ class Cache:
         quarantine: Quarantine,
         reliance: Reliance,
         leases: Leases,
+        records: Records,
+        repairs: Repairs,
+        on_rehash: OnRehash,
+        seal: SealState,
         durable: bool,
         now: Callable[[], float],
     ) -> None:
@@ -82,11 +93,25 @@ class Cache:
         self.index = index
         self.staging = staging
         self.quarantine = quarantine
+        self.seal = seal
         self.reliance = reliance
         self.leases = leases
         self._durable = durable
         self._now = now
         self._one_barrier = threading.Lock()
+        self.records = records
+        self.repairs = repairs
+        self.trust = Trust(blobs, records, repairs, now=now, on_rehash=on_rehash)
+        self.mender = Mender(
+            blobs,
+            trees,
+            manifests,
+            staging,
+            repairs,
+            prove=self.trust.prove,
+            lock=self.snapshot_lock,
+            barrier=self.barrier,
+        )
 
     def publish(
         self,
@@ -102,7 +127,7 @@ class Cache:
         The receipt is kept unless the snapshot is complete already.
         May be repeated, and by several threads and processes at once. After an error or a crash
         the snapshot is either complete or not reported as such, and nothing half-done is visible.
-        Raises `NoSpace` and the like, and `ObjectLost` if an object is missing.
+        Raises `NoSpace` and the like, and `ObjectLost` if an object is missing or damaged.
         """
         found = self.complete(manifest.id)
         if found is not None and found.store:
@@ -110,21 +135,50 @@ class Cache:
             return self.trees.path(manifest.id)
         self.barrier()
         self.manifests.save(manifest.id, manifest.text)
+        wanted = manifest.distinct_objects()
+        seen = self.trust.look(refs(manifest, wanted))
         self.trees.build(manifest, on_progress)
         if receipt is not None:
             self.receipts.save(receipt)
         self.barrier()
+        for digest, mode in self.trust.settle(refs(manifest, wanted), seen):
+            self.repairs.add(digest, mode)
+        self._mend_own(manifest.id)
         self.index.record_complete(self._view(manifest, store, now))
         return self.trees.path(manifest.id)
 
     def complete(self, snapshot_id: SnapshotId) -> SnapshotView | None:
         """Tell of a snapshot that is whole in the cache; None if it is not.
 
-        A row that got lost is written anew from tree and manifest.
+        A row that got lost is written anew from tree and manifest. A tree that waits for a repair
+        is not whole.
         """
-        if not self.trees.has(snapshot_id):
+        if not self.trees.has(snapshot_id) or self.repairs.concern(snapshot_id):
             return None
         return self.index.find(snapshot_id) or self._restore_row(snapshot_id)
+
+    def snapshots(self) -> list[SnapshotView]:
+        """List what is complete, the last used first; rows lost meanwhile are written anew."""
+        if self.index.lost_rows:
+            self.index.lost_rows = False
+            for snapshot_id in list(self.trees.iterate()):
+                self.complete(snapshot_id)
+        views = self.index.snapshots()
+        if not self.repairs.pending():
+            return views
+        return [view for view in views if not self.repairs.concern(SnapshotId(view.snapshot_id))]
+
+    def _mend_own(self, snapshot_id: SnapshotId) -> None:
+        """Repair what waits for it, this snapshot's tree included; the caller brings it in."""
+        if not self.repairs.pending():
+            return
+        self.mender.mend(holding=snapshot_id)
+        if self.repairs.concern(snapshot_id):
+            raise ObjectLost(
+                f"an object of {snapshot_id} was damaged while its tree was made",
+                hint="Pull the snapshot again: only what is missing is fetched.",
+                id=snapshot_id,
+            )
 
     def barrier(self) -> None:
         """Make all that was written so far durable; does nothing if the cache was opened so."""
@@ -203,11 +257,8 @@ class Cache:
         since_ns -= _TIME_STAMP_SLACK_NS
         logger.warning("the machine went down while the cache was in use; verifying what is young")
         for digest, mode in self.blobs.iterate():
-            if self.blobs.changed_ns(digest, mode) >= since_ns and not self.blobs.verify(
-                digest, mode
-            ):
-                logger.warning("object %s is damaged; moving it to the quarantine", digest)
-                self.blobs.quarantine(digest, mode)
+            if self.blobs.changed_ns(digest, mode) >= since_ns:
+                self.trust.prove(digest, mode)
         for snapshot_id in list(self.trees.iterate()):
             if self.trees.changed_ns(snapshot_id) >= since_ns:
                 self._rebuild_tree(snapshot_id)
@@ -245,19 +296,24 @@ def open_cache(
     *,
     fsync: Literal["batch", "off"] = "batch",
     now: Callable[[], float],
+    seal: SealMode = "auto",
     quarantine_max_bytes: int = QUARANTINE_MAX_BYTES,
     kubelet_directory: Path = KUBELET_DIRECTORY,
+    on_rehash: OnRehash = tell_nobody,
 ) -> Iterator[Cache]:
     """Open the state directory, made if it is missing, for the length of the block.
 
     Half-done work of dead processes is swept; after a power loss whatever is younger than the last
     barrier is verified again. Several processes may have it open at once. Raises `CacheUnusable`
-    for a directory that can't be written, is of a newer version or lacks hard links.
+    for a directory that can't be written, is of a newer version or lacks hard links, or lacks the
+    fs-verity that `seal` requires.
     """
     root = root.absolute()
     with ExitStack() as stack:
         try:
-            cache = _open(stack, root, fsync, now, quarantine_max_bytes, kubelet_directory)
+            cache = _open(
+                stack, root, fsync, seal, now, quarantine_max_bytes, kubelet_directory, on_rehash
+            )
         except OSError as exc:
             raise _unusable(exc, root) from exc
         except SnapsyncError as exc:
@@ -282,9 +338,11 @@ def _open(
     stack: ExitStack,
     root: Path,
     fsync: Literal["batch", "off"],
+    seal_mode: SealMode,
     now: Callable[[], float],
     quarantine_max_bytes: int,
     kubelet_directory: Path,
+    on_rehash: OnRehash,
 ) -> Cache:
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
     with opening_lock(root / "locks"), ExitStack() as dead:
@@ -296,7 +354,19 @@ def _open(
         stack.callback(staging.close)
         quarantine = Quarantine(root / "quarantine", max_bytes=quarantine_max_bytes, now=now)
         stack.callback(quarantine.close)
-        press = Press(root / "blobs", staging, quarantine, unnamed=_probe(root, staging))
+        index = Index.open(root / "index.sqlite3", root / "trees")
+        stack.callback(index.close)
+        records = Records(index, clock_ns=staging.clock_ns, now=now)
+        seal = choose_seal(seal_mode, staging.fd, os.fspath(root))
+        press = Press(
+            root / "blobs",
+            staging,
+            quarantine,
+            # In ext4 a file that is sealed before it has a name leaks if the power fails then.
+            unnamed=_probe(root, staging) and not seal.state.active,
+            seal=seal,
+            on_verified=records.note,
+        )
         stack.callback(press.close)
         blobs = Blobs(press)
         manifests = Manifests(root / "manifests", staging, quarantine, durable=fsync == "batch")
@@ -305,11 +375,11 @@ def _open(
         stack.callback(trees.close)
         receipts = Receipts(root / "receipts", staging, durable=fsync == "batch")
         stack.callback(receipts.close)
-        index = Index.open(root / "index.sqlite3", root / "trees")
-        stack.callback(index.close)
         reliance = Reliance(root / "locks")
         stack.callback(reliance.close)
         durable = fsync == "batch"
+        repairs = Repairs(root / "repairs", trees, manifests, durable=durable)
+        stack.callback(repairs.close)
         leases = Leases(root, now=now, kubelet_directory=kubelet_directory, durable=durable)
         cache = Cache(
             root,
@@ -322,6 +392,10 @@ def _open(
             quarantine=quarantine,
             reliance=reliance,
             leases=leases,
+            records=records,
+            repairs=repairs,
+            on_rehash=on_rehash,
+            seal=seal.state,
             durable=durable,
             now=now,
         )
@@ -332,6 +406,7 @@ def _open(
 
 def _leave(cache: Cache) -> None:
     """Make everything durable and say so; if that fails the next one to open knows."""
+    cache.records.flush()
     try:
         cache.sync()
     except SnapsyncError:

@@ -1,24 +1,34 @@
-"""What is complete in the cache, in SQLite: quick to ask, and rebuilt from disk if it is lost."""
+"""What is complete in the cache and what was verified when, in SQLite.
+
+Quick to ask, and rebuilt if it is lost: snapshots from the disk, the records of blobs by hashing
+each once more when it is used next.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from snapd.model.errors import CacheUnusable, NoSpace
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import SnapshotView
+
+logger = logging.getLogger(__name__)
 
 _SCHEMA_VERSION = 1
 _BUSY_TIMEOUT_SECONDS = 30.0
 _INTEGER_MAX = 2**63 - 1
 _FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 _DAMAGED_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+_T = TypeVar("_T")
 
 _CREATE = """
 CREATE TABLE IF NOT EXISTS snapshots (
@@ -31,12 +41,56 @@ CREATE TABLE IF NOT EXISTS snapshots (
     used_at REAL NOT NULL
 ) WITHOUT ROWID
 """
+_CREATE_BLOBS = """
+CREATE TABLE IF NOT EXISTS blobs (
+    key INTEGER PRIMARY KEY,
+    size_bytes INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL,
+    verified_at INTEGER NOT NULL
+)
+"""
+_CREATE_SCRUB = """
+CREATE TABLE IF NOT EXISTS scrub (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    position TEXT NOT NULL,
+    began_at REAL NOT NULL,
+    ended_at REAL NOT NULL
+)
+"""
+_KEY_OFFSET = 2**63
+"""Keys of blobs have 64 bits and no sign, integers of SQLite have one; the order is kept."""
+
 _COLUMNS = "snapshot_id, store, files, objects, size_bytes, completed_at, used_at"
 
 
-class Index:
-    """The rows of complete snapshots. Safe to use from many threads and many processes.
+class BlobRow(NamedTuple):
+    """What `stat` told of a blob when it was verified; `key` is its `eviction.blob_key`."""
 
+    key: int
+    size_bytes: int
+    inode: int
+    mtime_ns: int
+    ctime_ns: int
+    verified_at: int
+
+
+class ScrubState(NamedTuple):
+    """How far a round of the scrub is, and when the last one began and ended; 0: not yet.
+
+    `position` is the name of the last blob that was hashed; empty between two rounds.
+    """
+
+    position: str = ""
+    began_at: float = 0.0
+    ended_at: float = 0.0
+
+
+class Index:
+    """Rows of complete snapshots and of verified blobs, for many threads and many processes.
+
+    A file that turns out to be damaged while it is in use is moved aside, and a new one begun.
     Raises `NoSpace` if the disk is full and `CacheUnusable` if SQLite can't work.
     """
 
@@ -45,6 +99,8 @@ class Index:
         self._path = path
         self._trees_root = trees_root
         self._one_at_a_time = threading.Lock()
+        self.lost_rows = False
+        """Set when rows were lost while the index was in use; whoever restores them clears it."""
 
     @classmethod
     def open(cls, path: Path, trees_root: Path) -> Index:
@@ -95,6 +151,49 @@ class Index:
         )
         return self._view(rows[0]) if rows else None
 
+    def record_blobs(self, rows: Iterable[BlobRow]) -> None:
+        """Write down blobs that were verified, all in one go; older rows are replaced."""
+        ordered = sorted((row[0] - _KEY_OFFSET, *row[1:]) for row in rows)
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO blobs VALUES (?, ?, ?, ?, ?, ?)", ordered
+                )
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+
+        if ordered:
+            self._run(write)
+
+    def blobs(self, keys: Iterable[int]) -> dict[int, BlobRow]:
+        """Read what is written down of these blobs; some thousands at a time, please."""
+        wanted = json.dumps([key - _KEY_OFFSET for key in keys])
+        rows = self._execute(
+            "SELECT * FROM blobs WHERE key IN (SELECT value FROM json_each(?))", (wanted,)
+        )
+        return {row[0] + _KEY_OFFSET: BlobRow(row[0] + _KEY_OFFSET, *row[1:]) for row in rows}
+
+    def forget_blobs_before(self, verified_before: float, first: int, end: int) -> None:
+        """Remove rows with keys in a range that nobody has renewed since a moment."""
+        self._execute(
+            "DELETE FROM blobs WHERE key >= ? AND key < ? AND verified_at < ?",
+            (first - _KEY_OFFSET, end - _KEY_OFFSET, verified_before),
+        )
+
+    def scrub_state(self) -> ScrubState:
+        """Read how far the scrub is."""
+        rows = self._execute("SELECT position, began_at, ended_at FROM scrub")
+        return ScrubState(*rows[0]) if rows else ScrubState()
+
+    def record_scrub(self, state: ScrubState) -> None:
+        """Write down how far the scrub is."""
+        self._execute("INSERT OR REPLACE INTO scrub VALUES (1, ?, ?, ?)", tuple(state))
+
     def snapshots(self) -> list[SnapshotView]:
         """Read all rows, the most recently used first."""
         rows = self._execute(f"SELECT {_COLUMNS} FROM snapshots ORDER BY used_at DESC, snapshot_id")
@@ -114,8 +213,30 @@ class Index:
         )
 
     def _execute(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        with self._one_at_a_time, _translated(self._path):
-            return self._connection.execute(statement, values).fetchall()
+        return self._run(lambda connection: connection.execute(statement, values).fetchall())
+
+    def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        with self._one_at_a_time:
+            try:
+                with _translated(self._path):
+                    return work(self._connection)
+            except CacheUnusable as exc:
+                if not isinstance(exc.__cause__, sqlite3.Error) or not _is_damage(exc.__cause__):
+                    raise
+                logger.warning("the index is damaged: %s; beginning a new one", exc.__cause__)
+                self._begin_anew()
+            with _translated(self._path):
+                return work(self._connection)
+
+    def _begin_anew(self) -> None:
+        """Put a new file in the place of a damaged one; `lost_rows` says so to who can fill it."""
+        self._connection.close()
+        _move_aside(self._path)
+        try:
+            self._connection = _connect(self._path)
+        except _DamagedError as exc:
+            raise CacheUnusable(f"SQLite can't work in {self._path.parent}: {exc}") from exc
+        self.lost_rows = True
 
 
 class _DamagedError(Exception):
@@ -147,7 +268,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version not in (0, _SCHEMA_VERSION):
         raise _DamagedError(f"the index has schema {version}")
-    connection.execute(_CREATE)
+    for statement in (_CREATE, _CREATE_BLOBS, _CREATE_SCRUB):
+        connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from blake3 import blake3
 
 from snapd.disk import fsops
 from snapd.disk.quarantine import Exhibit, Quarantine
+from snapd.disk.seal import UNSEALED, Seal
 from snapd.disk.staging import Staging
 from snapd.model.errors import DigestMismatch, SnapsyncError
 from snapd.model.ids import Digest
@@ -30,8 +30,8 @@ def blob_name(digest: Digest, mode: int) -> str:
     return f"{digest}.{mode:o}"
 
 
-def hash_file(fd: int) -> Digest:
-    """Hash an open file from its start."""
+def hash_file(fd: int, on_piece: Callable[[], None] | None = None) -> Digest:
+    """Hash an open file from its start; `on_piece` is called now and then and may raise."""
     hasher = blake3()
     buffer = bytearray(_READ_BYTES)
     offset = 0
@@ -39,6 +39,8 @@ def hash_file(fd: int) -> Digest:
         while count := os.preadv(fd, [buffer], offset):
             hasher.update(view[:count])
             offset += count
+            if on_piece is not None:
+                on_piece()
     return Digest(hasher.hexdigest())
 
 
@@ -67,8 +69,14 @@ class StagedFile:
         if not self._name:
             fsops.link_unnamed(self.fd, name, dir_fd)
             return
-        source_fd = self._staging.fd
-        os.link(self._name, name, src_dir_fd=source_fd, dst_dir_fd=dir_fd, follow_symlinks=False)
+        fsops.rename_noreplace(self._name, name, src_dir_fd=self._staging.fd, dst_dir_fd=dir_fd)
+        self._name = ""
+
+    def end_writing(self) -> None:
+        """Keep it open for reading only."""
+        reading_fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        os.close(self.fd)
+        self.fd = reading_fd
 
     def close(self) -> None:
         """Close it; unless `link` gave it a name it is gone."""
@@ -85,6 +93,14 @@ class Received(NamedTuple):
     source: str
 
 
+OnVerified = Callable[[Digest, int, os.stat_result], None]
+"""Told of each new object whose bytes were hashed on their way in: digest, mode, the file."""
+
+
+def _tell_nobody(_digest: Digest, _mode: int, _found: os.stat_result) -> None:
+    """Take no note."""
+
+
 class Press:
     """Gives verified bytes their final names. Safe to use from many threads.
 
@@ -93,13 +109,22 @@ class Press:
     """
 
     def __init__(
-        self, root: Path, staging: Staging, quarantine: Quarantine, *, unnamed: bool
+        self,
+        root: Path,
+        staging: Staging,
+        quarantine: Quarantine,
+        *,
+        unnamed: bool,
+        seal: Seal = UNSEALED,
+        on_verified: OnVerified = _tell_nobody,
     ) -> None:
         self.root = root
+        self.seal = seal
         self.quarantine = quarantine
         self.shards = [os.open(root / shard, fsops.DIRECTORY) for shard in SHARDS]
         self._staging = staging
         self._unnamed = unnamed
+        self._on_verified = on_verified
 
     def close(self) -> None:
         """Let go of the directories."""
@@ -115,11 +140,21 @@ class Press:
         """Open a new file that can become the object."""
         return StagedFile(self._staging, self.shard(digest), unnamed=self._unnamed)
 
-    def publish(self, staged: StagedFile, digest: Digest, mode: int) -> None:
-        """Give verified bytes their final name; somebody else's copy there is as good."""
+    def publish(self, staged: StagedFile, digest: Digest, mode: int) -> bool:
+        """Give bytes their final name; False if somebody else's copy is there, which is as good."""
+        if self.seal.state.active:
+            staged.end_writing()
+            self.seal.apply(staged.fd)
         os.fchmod(staged.fd, mode & PERMISSION_BITS)
-        with suppress(FileExistsError):
+        try:
             staged.link(blob_name(digest, mode), self.shard(digest))
+        except FileExistsError:
+            return False
+        return True
+
+    def _publish_verified(self, staged: StagedFile, ref: ObjectRef) -> None:
+        if self.publish(staged, ref.digest, ref.mode):
+            self._on_verified(ref.digest, ref.mode, os.fstat(staged.fd))
 
     def settle_bytes(self, ref: ObjectRef, data: bytearray, source: str) -> None:
         """Verify bytes in memory and publish them; raises `DigestMismatch`, `NoSpace`, ..."""
@@ -137,7 +172,7 @@ class Press:
         try:
             with self.stage(ref.digest) as staged:
                 fsops.write_all(staged.fd, data)
-                self.publish(staged, ref.digest, ref.mode)
+                self._publish_verified(staged, ref)
         except OSError as exc:
             raise self.failure(ref, exc) from exc
 
@@ -146,7 +181,7 @@ class Press:
         if received.actual != ref.digest:
             raise self._mismatch(ref, received, lambda name: staged.link(name, self.quarantine.fd))
         try:
-            self.publish(staged, ref.digest, ref.mode)
+            self._publish_verified(staged, ref)
         except OSError as exc:
             raise self.failure(ref, exc) from exc
 

@@ -20,7 +20,7 @@ from snapd.model.ids import Digest, SnapshotId, is_digest
 from snapd.model.manifest import Manifest
 
 _PROGRESS_STEP_FILES = 1000
-_DIRECTORY_BITS = 0o1777
+DIRECTORY_BITS = 0o1777
 
 OnProgress = Callable[[int], None]
 """Told how many files have been laid out so far."""
@@ -46,6 +46,10 @@ class Trees:
     def has(self, snapshot_id: SnapshotId) -> bool:
         """Tell whether the tree is here, hence complete."""
         return os.access(snapshot_id, os.F_OK, dir_fd=self._fd)
+
+    def open(self, snapshot_id: SnapshotId) -> int:
+        """Open the root of a tree that is about to be repaired; its mode may have widened."""
+        return fsops.open_directory(snapshot_id, self._fd)
 
     def changed_ns(self, snapshot_id: SnapshotId) -> int:
         """Tell when the tree appeared or its root changed last."""
@@ -91,7 +95,7 @@ class Trees:
         not write to; so the rename comes first, and a crash between the two leaves this to do.
         """
         with fsops.translated(f"can't set the mode of snapshot {snapshot_id}", self.root):
-            wanted = mode & _DIRECTORY_BITS
+            wanted = mode & DIRECTORY_BITS
             if os.stat(snapshot_id, dir_fd=self._fd).st_mode & 0o7777 != wanted:
                 os.chmod(snapshot_id, wanted, dir_fd=self._fd)
 
@@ -170,7 +174,7 @@ class _Layout:
         self._prefix, mode = self._above.pop()
         parent = os.open("..", fsops.DIRECTORY, dir_fd=self._fd)
         try:
-            os.fchmod(self._fd, mode & _DIRECTORY_BITS)
+            os.fchmod(self._fd, mode & DIRECTORY_BITS)
         finally:
             self._move_to(parent)
 

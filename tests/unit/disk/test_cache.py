@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -197,7 +198,7 @@ def test_after_a_kill_the_staging_is_swept_and_nothing_is_hashed_again(
         store_all(cache, ONE)
         (cache.staging.path / "half").mkdir(mode=0o555)
     assert len(list((root / "staging").iterdir())) == 1
-    monkeypatch.setattr("snapd.disk.blobs.Blobs.verify", None)
+    monkeypatch.setattr("snapd.disk.blobs.Blobs.prove", None)
     with open_cache(root, now=lambda: 7.0) as cache:
         assert [path.name for path in (root / "staging").iterdir()] == [cache.staging.path.name]
         assert len(list(cache.blobs.iterate())) == 2
@@ -237,13 +238,13 @@ def test_after_a_power_loss_what_is_older_than_the_last_barrier_is_trusted(
         cache.barrier()
     lose_power(monkeypatch)
     looked_at = []
-    real = Blobs.verify
+    real = Blobs.prove
 
-    def verify(blobs: Blobs, digest: Digest, mode: int) -> bool:
+    def prove(blobs: Blobs, digest: Digest, *arguments: Any) -> Any:
         looked_at.append(digest)
-        return real(blobs, digest, mode)
+        return real(blobs, digest, *arguments)
 
-    monkeypatch.setattr(Blobs, "verify", verify)
+    monkeypatch.setattr(Blobs, "prove", prove)
     with open_cache(root, now=lambda: 7.0):
         assert looked_at == [young.digest]
 
@@ -267,7 +268,7 @@ def test_a_crash_while_tidying_up_is_followed_by_the_same_again(
         cache.blobs.path(ref_of(b"1").digest, 0o644).write_bytes(b"")
     lose_power(monkeypatch)
 
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

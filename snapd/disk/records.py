@@ -1,0 +1,158 @@
+"""What was verified when, and how `stat` saw it then: a blob that looks different is hashed again.
+
+Records are a convenience: one that is missing, lost or older than the blob costs a hash, and never
+makes a blob count as verified that is not. So a record that can't be written is no failure.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from array import array
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from snapd.disk.index import BlobRow, Index
+from snapd.model.errors import SnapsyncError
+from snapd.model.eviction import blob_key
+from snapd.model.ids import Digest
+
+logger = logging.getLogger(__name__)
+
+LOOKUP_BLOBS = 4096
+"""Records that are looked up in one statement."""
+
+_NOTES_MAX = 32768
+_TICK_NS = 10_000_000
+"""How coarse the clock that stamps files may be: whatever changes within it may look the same."""
+
+
+class Facts(NamedTuple):
+    """What tells whether a file is still the one that was verified."""
+
+    size_bytes: int
+    inode: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Facts:
+        """Take what `stat` gave."""
+        return cls(found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
+
+    def if_settled(self, settled_ns: int) -> Facts:
+        """Give facts that fit nothing if the file changed after that time stamp.
+
+        Another change so soon after the last may bear the same stamp, and would not be seen.
+        """
+        return self if self.ctime_ns < settled_ns else self._replace(ctime_ns=0)
+
+
+class Record(NamedTuple):
+    """How a blob was when it was verified, and when that was."""
+
+    facts: Facts
+    verified_at: int
+
+
+class Records:
+    """The records of all blobs. Safe to use from many threads and many processes.
+
+    Objects that just arrived are noted in memory, up to a bound, and reach the index in batches.
+    """
+
+    def __init__(
+        self, index: Index, *, clock_ns: Callable[[], int], now: Callable[[], float]
+    ) -> None:
+        self._index = index
+        self._clock_ns = clock_ns
+        self._now = now
+        self._notes: dict[int, Record] = {}
+        self._noting = threading.Lock()
+
+    def note(self, digest: Digest, mode: int, found: os.stat_result) -> None:
+        """Take note of a blob whose bytes were hashed just now, on their way in."""
+        self.remember(blob_key(digest, mode), Record(Facts.of(found), int(self._now())))
+
+    def remember(self, key: int, record: Record) -> None:
+        """Take note of a record; it is written down with many others, or lost."""
+        with self._noting:
+            self._notes[key] = record
+            full = len(self._notes) >= _NOTES_MAX
+        if full:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all notes down."""
+        with self._noting:
+            notes, self._notes = self._notes, {}
+        self._write(notes)
+
+    def find(self, keys: Sequence[int]) -> dict[int, Record]:
+        """Look up what is known of at most `LOOKUP_BLOBS` blobs."""
+        found: dict[int, Record] = {}
+        with self._noting:
+            notes = self._notes
+            missing = [key for key in keys if key not in notes]
+            found = {key: notes[key] for key in keys if key in notes}
+        if missing:
+            try:
+                rows = self._index.blobs(missing)
+            except SnapsyncError as exc:
+                logger.warning("can't read what was verified: %s", exc.message)
+                return found
+            for key, row in rows.items():
+                found[key] = Record(Facts(*row[1:5]), row.verified_at)
+        return found
+
+    def settled_ns(self) -> int:
+        """Tell before which time stamp nothing can have changed unseen, as of now."""
+        return self._clock_ns() - _TICK_NS
+
+    def write(self, records: dict[int, Record]) -> None:
+        """Write records down; they take the place of notes."""
+        with self._noting:
+            for key in records:
+                self._notes.pop(key, None)
+        self._write(records)
+
+    def _write(self, records: dict[int, Record]) -> None:
+        rows = (BlobRow(key, *facts, at) for key, (facts, at) in records.items())
+        try:
+            self._index.record_blobs(rows)
+        except SnapsyncError as exc:
+            logger.warning("can't write down what was verified: %s", exc.message)
+
+    def forget_stale(self, shard: int, verified_before: float) -> None:
+        """Forget the blobs of one of the 256 directories that nobody has found there since."""
+        self._index.forget_blobs_before(verified_before, shard << 56, (shard + 1) << 56)
+
+
+class Seen:
+    """How the blobs of a snapshot were just before it links to them; about 28 bytes each."""
+
+    def __init__(self) -> None:
+        self._sizes, self._inodes = array("Q"), array("Q")
+        self._mtimes_ns, self._verified_at = array("q"), array("q")
+
+    def __len__(self) -> int:
+        return len(self._inodes)
+
+    def add(self, record: Record) -> None:
+        """Add the next one."""
+        self._sizes.append(record.facts.size_bytes)
+        self._inodes.append(record.facts.inode)
+        self._mtimes_ns.append(record.facts.mtime_ns)
+        self._verified_at.append(record.verified_at)
+
+    def again(self, number: int, facts: Facts, settled_ns: int) -> Record | None:
+        """Give the record of the one at a place as it looks now; None if it is another file."""
+        if facts[:3] != (self._sizes[number], self._inodes[number], self._mtimes_ns[number]):
+            return None
+        return Record(facts.if_settled(settled_ns), self._verified_at[number])
+
+    def verified_before(self, moment: float) -> tuple[int, int] | None:
+        """Tell the first and the last time of verification among those before a moment."""
+        earlier = [at for at in self._verified_at if at < moment]
+        return (min(earlier), max(earlier)) if earlier else None
