@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import click
 
 from snapctl.frame import HelpEnding
+from snapd import __version__
 
 
 class Verb(NamedTuple):
@@ -56,6 +57,18 @@ class LazyGroup(click.Group, HelpEnding):
             raise TypeError(f"{found.module}.command is not a click.Command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb that was typed; of one that is not there, name the nearest."""
+        typed = args[0]
+        if typed not in VERBS and not typed.startswith("-"):
+            from difflib import get_close_matches
+
+            for near in get_close_matches(typed, VERBS, n=1):
+                ctx.fail(f"No such command {typed!r}. Did you mean {near!r}?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table; no command module is imported for it."""
         with formatter.section("Commands"):
@@ -84,5 +97,6 @@ class LazyGroup(click.Group, HelpEnding):
         "snapctl status --json",
     ],
 )
+@click.version_option(__version__, message="snapctl %(version)s")
 def app() -> None:
     """Verified snapshots of training data and models, one copy per node."""

@@ -39,7 +39,7 @@ class Client:
     """One daemon, reached through the first of `socket_paths` that exists.
 
     Every call opens a connection of its own and closes it. Raises `DaemonNotRunning` naming the
-    path if nobody listens, `AccessDenied` if the caller may not open the socket, `Stalled` if the
+    paths if nobody listens, `AccessDenied` if the caller may not open the socket, `Stalled` if the
     daemon says nothing for `silence_max_seconds`, and whatever error the daemon answers with.
     """
 
@@ -171,7 +171,7 @@ class Client:
     ) -> Iterator[tuple[socket.socket, HTTPResponse]]:
         self._check_own_directory()
         where = self.socket_path
-        connection = _connect(where)
+        connection = _connect(where, self._socket_paths)
         http = _OverSocket(connection)
         try:
             connection.settimeout(self._patience(deadline))
@@ -217,7 +217,7 @@ class _OverSocket(HTTPConnection):
         self.sock = connected
 
 
-def _connect(path: str) -> socket.socket:
+def _connect(path: str, looked_at: Sequence[str]) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # A blocking connect waits while the daemon's backlog is full; this bounds the wait.
@@ -226,15 +226,15 @@ def _connect(path: str) -> socket.socket:
         connection.connect(path)
     except OSError as error:
         connection.close()
-        raise _unconnected(path, error) from error
+        raise _unconnected(path, looked_at, error) from error
     return connection
 
 
-def _unconnected(path: str, error: OSError) -> SnapsyncError:
+def _unconnected(path: str, looked_at: Sequence[str], error: OSError) -> SnapsyncError:
     if isinstance(error, PermissionError):
         return _denied(path)
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        return DaemonNotRunning(f"no daemon: there is no socket at {path}")
+        return DaemonNotRunning(f"no daemon: there is no socket at {' or '.join(looked_at)}")
     if isinstance(error, ConnectionRefusedError):
         return DaemonNotRunning(f"no daemon: nobody listens at {path}")
     if isinstance(error, BlockingIOError):

@@ -30,7 +30,7 @@ def _row(job: JobView) -> tuple[str, ...]:
         job.snapshot_id[:12],
         f"{format_size(present_bytes)}/{format_size(job.bytes_total)}",
         f"{job.objects_cached + job.objects_fetched}/{job.objects_total}",
-        f"{format_size(job.bytes_per_second)}/s" if job.bytes_per_second else "-",
+        f"{format_size(job.bytes_per_second)}/s" if job.bytes_per_second and not job.ended else "-",
         "-" if job.eta_seconds is None else format_duration(job.eta_seconds),
         str(job.waiters),
         job.store,

@@ -292,7 +292,9 @@ class DaemonNotRunning(SnapsyncError):
     code = "daemon_not_running"
     exit_code = ExitCode.DAEMON_NOT_RUNNING
     retryable = True
-    default_hint = "Start snapd, point --socket at its socket, or use --standalone."
+    default_hint = (
+        "Start snapd, or point --socket at its socket; `snapctl pull --standalone` needs none."
+    )
 
 
 class NotAllowed(SnapsyncError):

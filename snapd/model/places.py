@@ -53,7 +53,7 @@ def default_places(environment: Mapping[str, str], *, uid: int) -> Places:
 def client_sockets(environment: Mapping[str, str], *, uid: int) -> tuple[Path, ...]:
     """List the sockets that a client tries, best first: the user's own daemon, then the node's.
 
-    A client uses the first that exists, and names the last when none does.
+    A client uses the first that exists, and names them all when none does.
     """
     own = default_places(environment, uid=uid).socket
     return (SYSTEM_SOCKET,) if own == SYSTEM_SOCKET else (own, SYSTEM_SOCKET)

@@ -10,6 +10,7 @@ import pytest
 
 from snapctl.app import VERBS, app
 from snapd.model.errors import EXIT_CODE_MEANINGS
+from tests.unit.snapctl.running import snapctl
 
 MINE = ["pull", "status", "jobs", "watch", "cancel", "cache", "version", "completion"]
 
@@ -104,3 +105,10 @@ def test_the_manual_names_every_verb_and_every_exit_code() -> None:
         assert f"`snapctl {verb}" in manual
     for code, meaning in EXIT_CODE_MEANINGS.items():
         assert f"| {int(code)} | {meaning} |" in manual
+
+
+def test_a_mistyped_verb_is_told_the_nearest(tmp_path: Path) -> None:
+    ran = snapctl("pul", home=tmp_path)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("snapctl: No such command 'pul'. Did you mean 'pull'?\n")
+    assert "Did you mean" not in snapctl("zzzz", home=tmp_path).stderr

@@ -40,8 +40,8 @@ def test_an_absent_socket_is_named(at: Path) -> None:
         Client([str(at)]).status()
 
 
-def test_the_last_of_several_absent_sockets_is_named(at: Path) -> None:
-    with pytest.raises(DaemonNotRunning, match=f"{at}$"):
+def test_every_absent_socket_is_named(at: Path) -> None:
+    with pytest.raises(DaemonNotRunning, match=f"no socket at {at}-mine or {at}$"):
         Client([f"{at}-mine", str(at)]).status()
 
 

@@ -11,7 +11,7 @@ JOBS = {
     "jobs": [
         view(job_id="j1", bytes_fetched=50, bytes_per_second=2048.0, eta_seconds=9.0, waiters=2),
         view("queued", job_id="j2", bytes_total=0, objects_total=0),
-        view("done", job_id="j3"),
+        view("done", job_id="j3", bytes_per_second=2048.0),
     ]
 }
 
@@ -25,6 +25,7 @@ def test_only_jobs_that_have_not_ended_unless_all_are_asked_for(tmp_path: Path) 
     assert [line.split()[0] for line in every.stdout.splitlines()] == ["JOB", "j1", "j2", "j3"]
     row = "j1 fetching aaaaaaaaaaaa 50 B/100 B 0/4 2.0 KiB/s 9.0s 2 s3://bucket/prefix"
     assert " ".join(some.stdout.splitlines()[1].split()) == row
+    assert every.stdout.splitlines()[3].split()[8] == "-"
 
 
 def test_jobs_as_json(tmp_path: Path) -> None:
