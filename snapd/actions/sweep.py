@@ -148,7 +148,7 @@ class Sweeper:
             own_bytes = self._accountant.own_bytes(snapshot_id)
             links = self._take_away(snapshot_id, given_out_too=given_out_too)
             if links is None:
-                raise self._in_use(snapshot_id)
+                raise self._in_use(snapshot_id, given_out_too=given_out_too)
             cleared = self._clear(set(links))
         freed_bytes = cleared.freed_bytes + own_bytes
         self._observer.on_evicted("request", 1, freed_bytes)
@@ -165,8 +165,9 @@ class Sweeper:
             blobs_in_use=cleared.in_use,
         )
 
-    def _in_use(self, snapshot_id: SnapshotId) -> SnapshotInUse:
-        holders = self._holders_of(snapshot_id) or ("a pull or another sweep works on it",)
+    def _in_use(self, snapshot_id: SnapshotId, *, given_out_too: bool) -> SnapshotInUse:
+        holders = self._holders_of(snapshot_id, given_out_too=given_out_too)
+        holders = holders or ("a pull or another sweep works on it",)
         return SnapshotInUse(
             f"snapshot {snapshot_id} is held: {'; '.join(holders)}",
             id=snapshot_id,

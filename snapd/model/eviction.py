@@ -172,7 +172,8 @@ def decide(
     Orphans written before that moment always go; younger ones only if nothing else suffices. Blobs
     of objects that are `is_wanted` stay and count as not freed. `links_of` is asked only about
     snapshots that come into question. If the needed bytes can't be had, everything that would help
-    is chosen, and the decision is not satisfied.
+    is chosen, and the decision is not satisfied. Only blobs make a snapshot worth evicting; what it
+    has for itself comes free beside them.
     """
     tally = _Tally(census, links_of, is_wanted)
     old, young = _split_orphans(census, is_wanted, orphans_before)
@@ -192,13 +193,14 @@ def decide(
         old.extend(young)
     evict, spared = _without_needless(tally, chosen, needed_bytes)
     orphans = array("Q", sorted(census.keys[row] for row in old))
+    orphan_bytes = sum(census.allocated_bytes[row] for row in old)
     return Decision(
         needed_bytes=needed_bytes,
-        freed_bytes=tally.freed_bytes,
+        freed_bytes=orphan_bytes + sum(each.freed_bytes for each in evict),
         evict=tuple(evict),
         kept=tuple(sorted([*kept, *spared], key=lambda each: (each.used_at, each.snapshot_id))),
         orphans=orphans,
-        orphan_bytes=sum(census.allocated_bytes[row] for row in old),
+        orphan_bytes=orphan_bytes,
     )
 
 
@@ -220,10 +222,9 @@ def _without_needless(
     spared: list[Verdict] = []
     evicted: list[Candidate] = []
     for candidate in reversed(chosen):
-        before = tally.freed_bytes
         shared_only = tally.give_back(candidate)
         reason: Reason = "frees_nothing" if shared_only else "not_needed"
-        if tally.freed_bytes >= needed_bytes or (shared_only and before < needed_bytes):
+        if shared_only or tally.freed_bytes >= needed_bytes:
             spared.append(_verdict(candidate, reason))
         else:
             tally.take(candidate)
@@ -235,7 +236,7 @@ def _without_needless(
     for candidate in evicted:
         before = tally.freed_bytes
         tally.take(candidate)
-        freed_bytes = tally.freed_bytes - before
+        freed_bytes = tally.freed_bytes - before + candidate.own_bytes
         verdicts.append(_verdict(candidate, "least_recently_used", freed_bytes=freed_bytes))
     return verdicts, spared
 
@@ -275,7 +276,7 @@ class _Tally:
     def take(self, candidate: Candidate) -> None:
         """Count a snapshot as gone."""
         left, allocated_bytes = self._left, self._census.allocated_bytes
-        freed_bytes = candidate.own_bytes
+        freed_bytes = 0
         for row in self._rows_of(candidate.snapshot_id):
             left[row] -= 1
             if left[row] == 0:
@@ -290,7 +291,7 @@ class _Tally:
             if left[row] == 0:
                 freed_bytes += allocated_bytes[row]
             left[row] += 1
-        self.freed_bytes -= freed_bytes + candidate.own_bytes
+        self.freed_bytes -= freed_bytes
         return freed_bytes == 0
 
     def _rows_of(self, snapshot_id: SnapshotId) -> array[int]:

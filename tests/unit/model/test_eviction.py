@@ -172,10 +172,13 @@ def test_old_orphans_always_go_and_young_ones_last() -> None:
 
 
 def test_what_a_snapshot_has_for_itself_counts() -> None:
-    world = World({"A": "a", "B": "a"}, own_bytes=BLOCK)
+    world = World({"A": "a", "B": "b"}, own_bytes=BLOCK)
     decision = world.decide(1)
     assert world.names(decision.evict) == "A"
-    assert decision.freed_bytes == BLOCK
+    assert decision.freed_bytes == decision.evict[0].freed_bytes == 2 * BLOCK
+    assert world.decide(4).satisfied
+    shared = World({"A": "a", "B": "b"}, outside="a", own_bytes=BLOCK)
+    assert shared.names(shared.decide(1).evict) == "B"
 
 
 LETTERS = st.text("abcdef", max_size=6)
