@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,9 +17,11 @@ from snapctl.frame import config_option, store_option, verb
 from snapctl.stores import with_store
 from snapctl.walking import ShowProgress, WalkFlags, describe_walk, late_meter, walk_options
 from snapd.actions.push import PushOptions, PushProgress, PushReport, push
-from snapd.model.errors import Interrupted
+from snapd.disk.walk import WalkOptions
+from snapd.model.errors import Interrupted, UsageError
 from snapd.model.ids import parse_snapshot_id
 from snapd.model.units import format_duration, format_size
+from snapd.model.uris import parse_store_uri
 
 _EVENT_SECONDS = 0.5
 
@@ -67,6 +70,7 @@ def command(
         pushed_directory=_pushed_directory(context),
         transfer=context.settings().transfer,
     )
+    _refuse_store_within(Path(path), store, options.walk)
     try:
         with late_meter(context, f"push {path}") as show:
             report = with_store(
@@ -82,6 +86,20 @@ def command(
     except KeyboardInterrupt:
         raise Interrupted("interrupted: no manifest was written") from None
     _print(context, report, dryrun=dryrun)
+
+
+def _refuse_store_within(source: Path, store: str, walk: WalkOptions) -> None:
+    """Refuse a store that would become part of what is pushed, and change it with every push."""
+    uri = parse_store_uri(store)
+    top, place = Path(os.path.realpath(source)), Path(os.path.realpath(uri.path))
+    if uri.scheme != "file" or not place.is_relative_to(top):
+        return
+    way = (place, *place.parents[: len(place.relative_to(top).parts)])
+    if walk.excludes is None or not any(walk.excludes.matches(str(step)) for step in way):
+        raise UsageError(
+            f"the store lies in the directory that is pushed: {uri.path}",
+            hint="Choose a store elsewhere, or leave it out with --exclude.",
+        )
 
 
 def _pushed_directory(context: Context) -> Path | None:

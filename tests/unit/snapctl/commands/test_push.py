@@ -109,3 +109,15 @@ def test_parent_that_is_not_in_the_store(tmp_path: Path, source: Path) -> None:
     ran = snapctl(*arguments, home=tmp_path)
     assert ran.returncode == 10
     assert json.loads(ran.stderr.splitlines()[-1])["code"] == "no_such_snapshot"
+
+
+@pytest.mark.parametrize("below", ["", "/store", "/deep/store"])
+def test_a_store_in_what_is_pushed_is_refused(tmp_path: Path, source: Path, below: str) -> None:
+    before = walk(source).manifest.id
+    words = ("push", "source", "--store", f"file://{source}{below}")
+    ran = snapctl(*words, home=tmp_path)
+    assert ran.returncode == 2
+    assert f"the store lies in the directory that is pushed: {source}{below}" in ran.stderr
+    assert walk(source).manifest.id == before
+    left_out = snapctl(*words, "--exclude", "/store$,/deep$", home=tmp_path)
+    assert left_out.returncode == (0 if below else 2), left_out.stderr
