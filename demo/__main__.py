@@ -135,7 +135,7 @@ def pull(environment: dict[str, str], snapshot_id: str, store: str) -> dict[str,
 
 def run(environment: dict[str, str], *command: str, quiet: bool = False) -> str:
     """Run one command of the tour as a user would, and show it with its output."""
-    print(f"\033[1m$ {shlex.join(command)}\033[0m", flush=True)
+    print(in_color("1", f"$ {shlex.join(command)}"), flush=True)
     done = subprocess.run(
         [str(BIN / command[0]), *command[1:]],
         env=environment,
@@ -161,7 +161,12 @@ def show_metrics(url: str) -> None:
 
 def say(text: str) -> None:
     """Tell what happens next."""
-    print(f"\n\033[36m# {text}\033[0m", flush=True)
+    print("\n" + in_color("36", f"# {text}"), flush=True)
+
+
+def in_color(code: str, text: str) -> str:
+    """Color a line on a terminal only."""
+    return f"\033[{code}m{text}\033[0m" if sys.stdout.isatty() else text
 
 
 if __name__ == "__main__":

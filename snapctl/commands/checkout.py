@@ -69,8 +69,9 @@ def command(
 ) -> None:
     """Lay a snapshot that is in the node's cache out at DEST, with your own permissions.
 
-    Afterwards `snapctl id DEST` prints the same ID. Files that are right already are kept, so an
-    interrupted checkout goes on where it stopped. No symbolic link in DEST is ever followed.
+    Afterwards `snapctl id DEST` prints the same ID, but of a DEST that is a link that of the link:
+    use `snapctl verify` there. Files that are right already are kept, so an interrupted checkout
+    goes on where it stopped. No symbolic link in DEST is ever followed.
     """
     if patterns and not delete:
         raise UsageError("--exclude says what --delete must keep; it needs --delete")

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -289,3 +290,11 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    # No option moves these; a server that is killed leaves them.
+    for name, port in re.findall(r"-(\w+)\.port\.grpc=(\d+)", _command_line(process)):
+        Path(f"/tmp/seaweedfs-{name}-grpc-{port}.sock").unlink(missing_ok=True)
+
+
+def _command_line(process: subprocess.Popen[bytes]) -> str:
+    arguments = process.args if isinstance(process.args, Sequence) else ()
+    return " ".join(os.fsdecode(argument) for argument in arguments)
