@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
 
-.PHONY: help demo test unit lint fmt coverage bench bench-quick clean
+.PHONY: help demo test guest-test unit lint fmt coverage bench bench-quick clean
 
 help:
 	@echo "make demo         watch a snapshot travel: directory, S3, daemon, shared cache, checkout"
 	@echo "make test         the whole test suite, real S3 server included"
 	@echo "make lint         format, lint, types, import contracts"
+	@echo "make guest-test   sealed objects (fs-verity) in a small virtual machine; needs root and x86_64"
 	@echo "make bench-quick  a short benchmark beside snapdir; make bench: the whole table"
 
 $(VENV)/.demo: pyproject.toml
@@ -31,6 +32,9 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+guest-test: $(VENV)/.dev
+	PYTHON=$(BIN)/python tests/guest/run.sh
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/unit

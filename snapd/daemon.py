@@ -138,12 +138,22 @@ class Daemon:
                 "stores": " ".join(settings.daemon.stores) or "none",
             },
         )
+        self._say_whether_sealed()
         if not settings.daemon.stores:
             logger.warning(
                 "no store is allowed, so every pull will be refused; "
                 "set `[daemon] stores` or give --store"
             )
         self._tell_that_it_serves()
+
+    def _say_whether_sealed(self) -> None:
+        if self.standing.node is None:
+            return
+        seal = self.standing.node.cache.seal
+        if seal.active:
+            logger.info("objects are sealed with fs-verity")
+        else:
+            logger.info("objects are not sealed", extra={"because": seal.reason})
 
     async def obey(
         self, signals: AsyncIterable[signal.Signals], everything: anyio.CancelScope

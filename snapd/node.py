@@ -119,6 +119,7 @@ async def _open_cache(
     opened = open_cache(
         directory,
         fsync=settings.cache.fsync,
+        seal=settings.cache.seal,
         now=now,
         quarantine_max_bytes=settings.cache.quarantine_max_bytes,
         kubelet_directory=Path(settings.cache.kubelet_directory),

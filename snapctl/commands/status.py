@@ -34,6 +34,13 @@ def _rows(status: dict[str, Any]) -> list[tuple[str, str]]:
             f"{format_size(status['disk_free_bytes'])} free"
             f" of {format_size(status['disk_total_bytes'])}",
         ),
+        ("sealed", _sealed(status.get("seal"))),
         ("stores", ", ".join(stores) if stores else "none allowed"),
         ("health", status["listen"] or "off"),
     ]
+
+
+def _sealed(seal: dict[str, Any] | None) -> str:
+    if seal is None:
+        return "unknown"
+    return "yes, by fs-verity" if seal["active"] else f"no: {seal['reason']}"

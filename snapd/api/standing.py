@@ -86,6 +86,7 @@ class Standing:
             "disk_total_bytes": numbers.disk_total_bytes,
             "stores": list(self.settings.daemon.stores),
             "listen": self.listen,
+            "seal": self.node.cache.seal.to_json() if self.node else None,
         }
 
     async def keep_watching_the_loop(self) -> None:

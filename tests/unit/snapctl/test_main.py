@@ -32,6 +32,7 @@ STATUS: dict[str, Any] = {
     "disk_total_bytes": 2 * 1024**3,
     "stores": ["s3://a"],
     "listen": "127.0.0.1:9477",
+    "seal": {"mode": "auto", "active": False, "reason": "no fs-verity"},
 }
 
 

@@ -21,6 +21,7 @@ def test_status_for_people(tmp_path: Path) -> None:
         "jobs": "1 running, 2 queued",
         "cache": "3 snapshots, 2.0 KiB",
         "disk": "1.0 GiB free of 2.0 GiB",
+        "sealed": "no: no fs-verity",
         "stores": "s3://a",
         "health": "127.0.0.1:9477",
     }
@@ -28,10 +29,11 @@ def test_status_for_people(tmp_path: Path) -> None:
 
 def test_a_daemon_that_may_read_nothing_and_serves_no_health(tmp_path: Path) -> None:
     at = tmp_path / "s"
-    bare = STATUS | {"stores": [], "listen": ""}
+    bare = STATUS | {"stores": [], "listen": "", "seal": {"active": True}}
     with scripted_daemon(at, {("GET", "/v1/status"): lambda it: it.reply(200, bare)}):
         ran = snapctl("status", "--socket", str(at), home=tmp_path)
         as_json = snapctl("status", "--json", "--socket", str(at), home=tmp_path)
     assert "stores     none allowed" in ran.stdout
     assert "health     off" in ran.stdout
+    assert "sealed     yes, by fs-verity" in ran.stdout
     assert json.loads(as_json.stdout) == bare
