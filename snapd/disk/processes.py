@@ -43,6 +43,8 @@ def may_live(mark: ProcessMark) -> bool:
     counts as alive until the machine goes down.
     """
     boot = boot_id()
+    if mark.pid <= 0:
+        return False
     if boot and mark.boot_id and mark.boot_id != boot:
         return False
     here = pid_namespace()
@@ -87,7 +89,7 @@ def _lives_by_start_time(mark: ProcessMark) -> bool:
 def _has_number(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
