@@ -20,6 +20,7 @@ class Verb(NamedTuple):
 
 VERBS: dict[str, Verb] = {
     "pull": Verb("snapctl.commands.pull", "Get a verified snapshot onto this node."),
+    "plan": Verb("snapctl.commands.plan", "Tell what a pull would fetch and evict."),
     "push": Verb("snapctl.commands.push", "Put a directory into a store and print its ID."),
     "id": Verb("snapctl.commands.id", "Print the snapshot ID of a directory or a manifest."),
     "manifest": Verb("snapctl.commands.manifest", "Print the manifest of a directory."),

@@ -28,9 +28,12 @@ from snapd.model.leases import Lease, LeaseRequest
 
 if TYPE_CHECKING:
     from snapd.model.receipts import Receipt
+    from snapd.model.space import PlanView, SweepReport, SweepRequest
 
 SILENCE_MAX_SECONDS = 30.0
 """The daemon sends a line every 5 seconds even if nothing changed."""
+SWEEP_MAX_SECONDS = 3600.0
+"""Plans, sweeps and evictions of a large cache take minutes."""
 _CONNECT_SECONDS = 10
 _ERROR_BODY_MAX_BYTES = 64 * 1024
 
@@ -97,6 +100,35 @@ class Client:
     def remove_lease(self, lease_id: str) -> Lease:
         """End a lease before its time; raises `LeaseNotFound`."""
         return Lease.from_json(self._document("DELETE", f"/v1/leases/{_segment(lease_id)}"))
+
+    def plan(self, request: PullRequest) -> PlanView:
+        """Ask what a pull would do now."""
+        from snapd.model.space import PlanView
+
+        return PlanView.from_json(self._document("POST", "/v1/plan", request.to_json()))
+
+    def sweep(self, request: SweepRequest) -> SweepReport:
+        """Make space in the cache, or ask what that would take."""
+        from snapd.model.space import SweepReport
+
+        answer = self._document("POST", "/v1/sweep", request.to_json())
+        return SweepReport.from_json(answer)
+
+    def evict(self, snapshot_id: str, *, given_out_too: bool) -> SweepReport:
+        """Take one snapshot out of the cache; raises `SnapshotNotFound`, `SnapshotInUse`."""
+        from snapd.model.space import SweepReport
+
+        path = f"/v1/snapshots/{_segment(snapshot_id)}?given_out_too={int(given_out_too)}"
+        return SweepReport.from_json(self._document("DELETE", path))
+
+    def patient(self) -> Client:
+        """Make a client that waits for what is answered only when it is done."""
+        return Client(
+            self._socket_paths,
+            own_directory=self._own_directory,
+            uid=self._uid,
+            silence_max_seconds=max(self._silence_max_seconds, SWEEP_MAX_SECONDS),
+        )
 
     def start(self, request: PullRequest) -> JobView:
         """Start a pull that nobody needs to wait for."""

@@ -7,6 +7,7 @@ import time
 import click
 
 from snapctl.commands.pins import pin, unpin
+from snapctl.commands.sweeping import evict, gc
 from snapctl.context import Context
 from snapctl.frame import HelpEnding, verb
 from snapd.model.jobs import SnapshotView
@@ -49,3 +50,5 @@ def _row(snapshot: SnapshotView, now: float) -> tuple[str, ...]:
 command.add_command(ls)
 command.add_command(pin)
 command.add_command(unpin)
+command.add_command(gc)
+command.add_command(evict)

@@ -45,6 +45,7 @@ class _Options:
     standalone: str
     cache_dir: str | None
     receipt: str | None
+    wait_for_space: bool
     pod: str | None
 
 
@@ -87,6 +88,11 @@ class _Options:
     help="Write down in FILE what the pull proved, for `snapctl attest`.",
 )
 @click.option(
+    "--wait-for-space",
+    is_flag=True,
+    help="If the cache has no room, wait until it has instead of failing (exit 11).",
+)
+@click.option(
     "--pod",
     metavar="UID",
     envvar="SNAPSYNC_POD_UID",
@@ -102,7 +108,10 @@ def command(context: Context, snapshot_id: str, store: str, **options: Any) -> N
     """
     asked = _Options(**options)
     request = PullRequest(
-        parse_snapshot_id(snapshot_id), str(parse_store_uri(store)), asked.priority
+        parse_snapshot_id(snapshot_id),
+        str(parse_store_uri(store)),
+        asked.priority,
+        asked.wait_for_space,
     )
     _check(asked)
     here = not asked.detach and works_here(context, asked.standalone)

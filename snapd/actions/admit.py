@@ -184,9 +184,10 @@ class Admission:
     async def _count(self) -> Survey:
         """Count the cache; what is written meanwhile is counted too much rather than too little."""
         claims = {claim: claim.written_bytes for claim in self._claims}
-        self._landed_bytes = 0
+        landed_bytes = self._landed_bytes
         survey = await to_thread.run_sync(self._sweeper.look)
         self._counted_bytes = survey.usage.total_bytes
+        self._landed_bytes -= landed_bytes
         for claim, written_bytes in claims.items():
             claim.counted_bytes = written_bytes
         return survey
