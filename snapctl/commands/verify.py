@@ -15,10 +15,10 @@ from snapctl.frame import config_option, id_option, store_option, verb
 from snapctl.laying_out import read_manifest as read_cached_manifest
 from snapctl.stores import with_store
 from snapctl.walking import ShowProgress, WalkFlags, late_meter, walk_options
+from snapd.actions.read import read_manifest
 from snapd.actions.verify import (
     VerifyProgress,
     VerifyReport,
-    read_manifest,
     verify_directory,
     verify_snapshot,
 )

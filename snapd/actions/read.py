@@ -25,6 +25,6 @@ async def read_manifest(store: RemoteStore, snapshot_id: SnapshotId) -> Manifest
         document = await store.get(manifest_key(snapshot_id), limit_bytes=MANIFEST_LIMIT_BYTES)
     except KeyMissing as exc:
         raise SnapshotNotFound(
-            f"no snapshot {snapshot_id} in {store.uri}", id=snapshot_id, store=str(store.uri)
+            f"{store.uri} has no snapshot {snapshot_id}", id=snapshot_id, store=str(store.uri)
         ) from exc
     return await to_thread.run_sync(partial(Manifest.parse, document.data, expected_id=snapshot_id))

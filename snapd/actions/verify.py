@@ -6,7 +6,6 @@ import os
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import anyio
 from anyio import to_thread
 
+from snapd.actions.read import read_manifest
 from snapd.actions.rehash import RehashSink
 from snapd.disk.walk import WalkOptions, WalkProgress, walk
 from snapd.model.batches import in_batches
@@ -22,19 +22,17 @@ from snapd.model.errors import (
     DigestMismatch,
     KeyMissing,
     ObjectMissing,
-    SnapshotNotFound,
     SnapsyncError,
     TreeDiffers,
 )
 from snapd.model.ids import SnapshotId
-from snapd.model.layout import manifest_key, object_key
+from snapd.model.layout import object_key
 from snapd.model.manifest import Manifest
 from snapd.model.plan import ObjectRef, refs
 from snapd.model.settings import TransferSettings
 from snapd.remote.base import Get, GetOutcome, RemoteStore
 
 PROBLEMS_SHOWN_MAX = 100
-MANIFEST_LIMIT_BYTES = 4 * 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +82,6 @@ async def verify_snapshot(
     if reading.problems:
         raise _as_error(reading, store, snapshot_id)
     return VerifyReport(snapshot_id, str(store.uri), len(wanted), reading.bytes_done)
-
-
-async def read_manifest(store: RemoteStore, snapshot_id: SnapshotId) -> Manifest:
-    """Read a manifest from a store, strictly; raises `SnapshotNotFound` if there is none."""
-    try:
-        document = await store.get(manifest_key(snapshot_id), limit_bytes=MANIFEST_LIMIT_BYTES)
-    except KeyMissing as exc:
-        raise SnapshotNotFound(
-            f"{store.uri} has no snapshot {snapshot_id}", id=snapshot_id, store=str(store.uri)
-        ) from exc
-    return await to_thread.run_sync(partial(Manifest.parse, document.data, expected_id=snapshot_id))
 
 
 def _check_and_list(manifest: Manifest) -> array[int]:

@@ -297,4 +297,4 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 def _command_line(process: subprocess.Popen[bytes]) -> str:
     arguments = process.args if isinstance(process.args, Sequence) else ()
-    return " ".join(os.fsdecode(argument) for argument in arguments)
+    return " ".join(os.fsdecode(word) for word in arguments if isinstance(word, str | bytes))

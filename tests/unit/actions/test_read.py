@@ -25,7 +25,7 @@ async def test_manifest_is_read_and_checked(tmp_path: Path) -> None:
 
 async def test_absence_is_told_in_the_words_of_the_user() -> None:
     absent = SnapshotId("0" * 64)
-    with pytest.raises(SnapshotNotFound, match="0000 in memory://store"):
+    with pytest.raises(SnapshotNotFound, match="memory://store has no snapshot 0000"):
         await read_manifest(MemoryStore(), absent)
     with pytest.raises(StoreMissing):
         await read_manifest(MemoryStore(exists=False), absent)
