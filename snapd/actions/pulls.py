@@ -18,7 +18,7 @@ from snapd.actions.jobs import Job, PullKey
 from snapd.actions.pull import Workshop, bring
 from snapd.actions.sweep import Sweeper
 from snapd.disk.cache import Cache
-from snapd.model.errors import CacheFull, DaemonStopping, JobNotFound, QueueFull
+from snapd.model.errors import CacheFull, DaemonStopping, JobNotFound, QueueFull, SnapsyncError
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import JobView, PullRequest, SnapshotView
 from snapd.model.plan import PullPlan
@@ -49,6 +49,7 @@ class Pulls:
         self._queued_max = settings.daemon.pulls_queued_max
         self._held: set[Ticket[PullKey]] = set()
         self._stopping = False
+        self._ended_one = anyio.Event()
 
     async def start(self, request: PullRequest, *, detached: bool = False) -> Job:
         """Attach to the running pull of the same ID and store, or begin one.
@@ -132,11 +133,22 @@ class Pulls:
     def _job_ended(self, job: Job) -> None:
         del self._running[(job.request.snapshot_id, job.request.store)]
         self._ended.append(job)
+        self._ended_one.set()
         view = job.view()
         seconds = (view.ended_at or 0.0) - view.created_at
         self._workshop.observer.on_pull_ended(view.state, seconds)
         with job_context(job.job_id):
             _log_end(view, seconds)
+
+    async def keep_settling(self) -> None:
+        """Write down, after each pull, how its blobs look with their new links, for ever."""
+        while True:
+            await self._ended_one.wait()
+            self._ended_one = anyio.Event()
+            try:
+                await to_thread.run_sync(self._workshop.cache.trust.settle_all)
+            except SnapsyncError as error:
+                logger.warning("can't renew records: %s", error.message)
 
     async def drain(self, grace_seconds: float) -> None:
         """Take no new pulls, let the running ones end within the time, then cancel the rest."""
@@ -267,4 +279,5 @@ async def open_pulls(
             now=now,
         )
         pulls = Pulls(settings, workshop, Flights(task_group))
+        task_group.start_soon(pulls.keep_settling)
         yield pulls

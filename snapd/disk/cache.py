@@ -20,7 +20,7 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -37,7 +37,7 @@ from snapd.disk.quarantine import Quarantine
 from snapd.disk.receipts import Receipts
 from snapd.disk.records import Records
 from snapd.disk.reliance import Reliance
-from snapd.disk.repairs import Repairs
+from snapd.disk.repairs import Blob, Repairs
 from snapd.disk.seal import SealMode, SealState, choose_seal
 from snapd.disk.staging import Leftover, Staging, boot_id, find_leftovers
 from snapd.disk.trees import OnProgress, Trees
@@ -46,11 +46,13 @@ from snapd.model.errors import CacheUnusable, ObjectLost, SnapsyncError
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import SnapshotView
 from snapd.model.manifest import Manifest
-from snapd.model.plan import refs
 from snapd.model.receipts import Receipt
 from snapd.model.settings import MIB
 
 logger = logging.getLogger(__name__)
+
+MakeReceipt = Callable[[Sequence[int], Sequence[int]], Receipt]
+"""Told the entries of all distinct objects, and when each of them was verified."""
 
 LAYOUT_VERSION = 1
 QUARANTINE_MAX_BYTES = 1024 * MIB
@@ -119,12 +121,12 @@ class Cache:
         *,
         store: str,
         now: float,
-        receipt: Receipt | None = None,
+        receipt: MakeReceipt | None = None,
         on_progress: OnProgress | None = None,
     ) -> Path:
         """Make a snapshot complete, all of whose objects are here; returns its tree's path.
 
-        The receipt is kept unless the snapshot is complete already.
+        The receipt is made and kept unless the snapshot is complete already.
         May be repeated, and by several threads and processes at once. After an error or a crash
         the snapshot is either complete or not reported as such, and nothing half-done is visible.
         Raises `NoSpace` and the like, and `ObjectLost` if an object is missing or damaged.
@@ -136,15 +138,20 @@ class Cache:
         self.barrier()
         self.manifests.save(manifest.id, manifest.text)
         wanted = manifest.distinct_objects()
-        seen = self.trust.look(refs(manifest, wanted))
+        damage_before = self.repairs.generation()
+        seen = self.trust.look(manifest, wanted)
         self.trees.build(manifest, on_progress)
         if receipt is not None:
-            self.receipts.save(receipt)
+            self.receipts.save(receipt(wanted, seen.verified_at))
         self.barrier()
-        for digest, mode in self.trust.settle(refs(manifest, wanted), seen):
-            self.repairs.add(digest, mode)
-        self._mend_own(manifest.id)
-        self.index.record_complete(self._view(manifest, store, now))
+        replaced: list[Blob] = []
+        if self.repairs.generation() == damage_before:
+            self.trust.linked(manifest, wanted, seen)
+        else:
+            replaced = self.trust.settle(manifest, wanted, seen)
+        if replaced or self.repairs.pending():
+            self._mend_own(manifest.id, replaced)
+        self.index.record_complete(self._view(manifest, wanted, store, now))
         return self.trees.path(manifest.id)
 
     def complete(self, snapshot_id: SnapshotId) -> SnapshotView | None:
@@ -168,10 +175,13 @@ class Cache:
             return views
         return [view for view in views if not self.repairs.concern(SnapshotId(view.snapshot_id))]
 
-    def _mend_own(self, snapshot_id: SnapshotId) -> None:
-        """Repair what waits for it, this snapshot's tree included; the caller brings it in."""
-        if not self.repairs.pending():
-            return
+    def _mend_own(self, snapshot_id: SnapshotId, replaced: list[Blob]) -> None:
+        """Repair what waits for it, this snapshot's tree included; the caller brings it in.
+
+        `replaced` are objects whose blobs are others than those that the tree may have got.
+        """
+        for digest, mode in replaced:
+            self.repairs.add(digest, mode)
         self.mender.mend(holding=snapshot_id)
         if self.repairs.concern(snapshot_id):
             raise ObjectLost(
@@ -214,12 +224,14 @@ class Cache:
         if text is None:
             return None
         manifest = Manifest.parse(text, expected_id=snapshot_id)
-        view = self._view(manifest, "", self._now())
+        view = self._view(manifest, manifest.distinct_objects(), "", self._now())
         self.index.record_complete(view)
         return view
 
-    def _view(self, manifest: Manifest, store: str, now: float) -> SnapshotView:
-        entries = map(manifest.__getitem__, manifest.distinct_objects())
+    def _view(
+        self, manifest: Manifest, wanted: Sequence[int], store: str, now: float
+    ) -> SnapshotView:
+        entries = map(manifest.__getitem__, wanted)
         sizes = {entry.checksum: entry.size_bytes for entry in entries}
         return SnapshotView(
             snapshot_id=manifest.id,
@@ -406,6 +418,7 @@ def _open(
 
 def _leave(cache: Cache) -> None:
     """Make everything durable and say so; if that fails the next one to open knows."""
+    cache.trust.settle_all()
     cache.records.flush()
     try:
         cache.sync()

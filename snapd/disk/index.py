@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from snapd.model.errors import CacheUnusable, NoSpace
-from snapd.model.ids import SnapshotId
+from snapd.model.ids import SnapshotId, is_digest
 from snapd.model.jobs import SnapshotView
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,8 @@ _BUSY_TIMEOUT_SECONDS = 30.0
 _INTEGER_MAX = 2**63 - 1
 _FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 _DAMAGED_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_ODD_CODES = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY})
+"""What a damaged header or schema looks like; only while opening, when no statement is wrong."""
 
 _T = TypeVar("_T")
 
@@ -59,21 +61,19 @@ CREATE TABLE IF NOT EXISTS scrub (
     ended_at REAL NOT NULL
 )
 """
+_TABLES = (_CREATE, _CREATE_BLOBS, _CREATE_SCRUB)
 _KEY_OFFSET = 2**63
 """Keys of blobs have 64 bits and no sign, integers of SQLite have one; the order is kept."""
 
 _COLUMNS = "snapshot_id, store, files, objects, size_bytes, completed_at, used_at"
+_COLUMN_TYPES = (str, str, int, int, int, float, float)
+_CLOCK_SLACK_SECONDS = 60.0
+"""Threads and processes write times down a little out of order; clocks are wrong by more."""
 
 
-class BlobRow(NamedTuple):
-    """What `stat` told of a blob when it was verified; `key` is its `eviction.blob_key`."""
-
-    key: int
-    size_bytes: int
-    inode: int
-    mtime_ns: int
-    ctime_ns: int
-    verified_at: int
+BlobRow = tuple[int, int, int, int, int, int]
+"""What `stat` told of a blob when it was verified: its `eviction.blob_key`, size in bytes, inode,
+mtime and ctime in ns; and when it was verified, in seconds."""
 
 
 class ScrubState(NamedTuple):
@@ -99,6 +99,7 @@ class Index:
         self._path = path
         self._trees_root = trees_root
         self._one_at_a_time = threading.Lock()
+        self._unwritten: dict[SnapshotId, float] = {}
         self.lost_rows = False
         """Set when rows were lost while the index was in use; whoever restores them clears it."""
 
@@ -134,11 +135,21 @@ class Index:
         )
 
     def touch(self, snapshot_id: SnapshotId, now: float) -> None:
-        """Write down that a snapshot was used; nothing happens if it has no row."""
-        self._execute(
-            "UPDATE snapshots SET used_at = max(used_at, ?) WHERE snapshot_id = ?",
-            (now, snapshot_id),
-        )
+        """Write down that a snapshot was used; nothing happens if it has no row.
+
+        A time that is far ahead is of a clock that was wrong, and gives way. On a full disk this
+        process alone remembers the time: what is complete can be used all the same.
+        """
+        try:
+            self._execute(
+                "UPDATE snapshots SET used_at = CASE WHEN used_at > ? THEN ? "
+                "ELSE max(used_at, ?) END WHERE snapshot_id = ?",
+                (now + _CLOCK_SLACK_SECONDS, now, now, snapshot_id),
+            )
+        except NoSpace:
+            self._unwritten[snapshot_id] = now
+        else:
+            self._unwritten.pop(snapshot_id, None)
 
     def forget(self, snapshot_id: SnapshotId) -> None:
         """Remove a row; an absent one is no error."""
@@ -153,7 +164,7 @@ class Index:
 
     def record_blobs(self, rows: Iterable[BlobRow]) -> None:
         """Write down blobs that were verified, all in one go; older rows are replaced."""
-        ordered = sorted((row[0] - _KEY_OFFSET, *row[1:]) for row in rows)
+        ordered = [(row[0] - _KEY_OFFSET, *row[1:]) for row in sorted(rows)]
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("BEGIN IMMEDIATE")
@@ -170,19 +181,19 @@ class Index:
         if ordered:
             self._run(write)
 
-    def blobs(self, keys: Iterable[int]) -> dict[int, BlobRow]:
+    def blobs(self, keys: Iterable[int]) -> list[BlobRow]:
         """Read what is written down of these blobs; some thousands at a time, please."""
         wanted = json.dumps([key - _KEY_OFFSET for key in keys])
         rows = self._execute(
             "SELECT * FROM blobs WHERE key IN (SELECT value FROM json_each(?))", (wanted,)
         )
-        return {row[0] + _KEY_OFFSET: BlobRow(row[0] + _KEY_OFFSET, *row[1:]) for row in rows}
+        return [(key + _KEY_OFFSET, *record) for key, *record in rows]
 
-    def forget_blobs_before(self, verified_before: float, first: int, end: int) -> None:
+    def forget_blobs_before(self, verified_before: float, first: int, last: int) -> None:
         """Remove rows with keys in a range that nobody has renewed since a moment."""
         self._execute(
-            "DELETE FROM blobs WHERE key >= ? AND key < ? AND verified_at < ?",
-            (first - _KEY_OFFSET, end - _KEY_OFFSET, verified_before),
+            "DELETE FROM blobs WHERE key BETWEEN ? AND ? AND verified_at < ?",
+            (first - _KEY_OFFSET, last - _KEY_OFFSET, verified_before),
         )
 
     def scrub_state(self) -> ScrubState:
@@ -209,7 +220,7 @@ class Index:
             objects=objects,
             size_bytes=size_bytes,
             completed_at=completed_at,
-            used_at=used_at,
+            used_at=max(used_at, self._unwritten.get(snapshot_id, 0.0)),
         )
 
     def _execute(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
@@ -256,7 +267,11 @@ def _connect(path: Path) -> sqlite3.Connection:
             _prepare(connection)
     except BaseException as exc:
         connection.close()
-        if isinstance(exc.__cause__, sqlite3.Error) and _is_damage(exc.__cause__):
+        # Python can't even read SQLite's complaint if that quotes damaged text.
+        cause = exc if isinstance(exc, UnicodeDecodeError) else exc.__cause__
+        if isinstance(cause, UnicodeDecodeError) or (
+            isinstance(cause, sqlite3.Error) and (_is_damage(cause) or _code(cause) in _ODD_CODES)
+        ):
             raise _DamagedError(str(exc)) from exc
         raise
     return connection
@@ -268,17 +283,33 @@ def _prepare(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version not in (0, _SCHEMA_VERSION):
         raise _DamagedError(f"the index has schema {version}")
-    for statement in (_CREATE, _CREATE_BLOBS, _CREATE_SCRUB):
+    for statement in _TABLES:
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         raise _DamagedError(str(verdict))
+    _check_contents(connection)
+
+
+def _check_contents(connection: sqlite3.Connection) -> None:
+    """Find damage that leaves a database in order: SQLite has no checksums."""
+    tables = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    ours = {statement.replace("IF NOT EXISTS ", "").strip() for statement in _TABLES}
+    if {sql.strip() for (sql,) in tables} != ours:
+        raise _DamagedError("its tables are not ours")
+    for row in connection.execute(f"SELECT {_COLUMNS} FROM snapshots"):
+        if tuple(map(type, row)) != _COLUMN_TYPES or not is_digest(row[0]):
+            raise _DamagedError("a row of it is not ours")
 
 
 def _is_damage(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF in _DAMAGED_CODES
+    # That a text is not UTF-8 is a complaint of Python's, without a code.
+    return _code(error) in _DAMAGED_CODES or "Could not decode" in str(error)
+
+
+def _code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 @contextmanager

@@ -49,11 +49,8 @@ class Facts(NamedTuple):
         return self if self.ctime_ns < settled_ns else self._replace(ctime_ns=0)
 
 
-class Record(NamedTuple):
-    """How a blob was when it was verified, and when that was."""
-
-    facts: Facts
-    verified_at: int
+Record = tuple[int, int, int, int, int]
+"""The facts of a blob when it was verified, and when that was: plain, as there are many."""
 
 
 class Records:
@@ -69,56 +66,59 @@ class Records:
         self._clock_ns = clock_ns
         self._now = now
         self._notes: dict[int, Record] = {}
-        self._noting = threading.Lock()
+        self._swapping = threading.Lock()
 
     def note(self, digest: Digest, mode: int, found: os.stat_result) -> None:
         """Take note of a blob whose bytes were hashed just now, on their way in."""
-        self.remember(blob_key(digest, mode), Record(Facts.of(found), int(self._now())))
+        self._notes[blob_key(digest, mode)] = (
+            found.st_size,
+            found.st_ino,
+            found.st_mtime_ns,
+            found.st_ctime_ns,
+            int(self._now()),
+        )
+        if len(self._notes) >= _NOTES_MAX:
+            self.flush()
 
     def remember(self, key: int, record: Record) -> None:
         """Take note of a record; it is written down with many others, or lost."""
-        with self._noting:
-            self._notes[key] = record
-            full = len(self._notes) >= _NOTES_MAX
-        if full:
+        self._notes[key] = record
+        if len(self._notes) >= _NOTES_MAX:
             self.flush()
 
     def flush(self) -> None:
         """Write all notes down."""
-        with self._noting:
+        with self._swapping:
             notes, self._notes = self._notes, {}
-        self._write(notes)
+        self._write([(key, *record) for key, record in notes.items()])
 
     def find(self, keys: Sequence[int]) -> dict[int, Record]:
         """Look up what is known of at most `LOOKUP_BLOBS` blobs."""
-        found: dict[int, Record] = {}
-        with self._noting:
-            notes = self._notes
-            missing = [key for key in keys if key not in notes]
-            found = {key: notes[key] for key in keys if key in notes}
-        if missing:
-            try:
-                rows = self._index.blobs(missing)
-            except SnapsyncError as exc:
-                logger.warning("can't read what was verified: %s", exc.message)
-                return found
-            for key, row in rows.items():
-                found[key] = Record(Facts(*row[1:5]), row.verified_at)
+        notes = self._notes
+        found = {key: notes[key] for key in keys if key in notes}
+        if len(found) == len(keys):
+            return found
+        try:
+            rows = self._index.blobs(key for key in keys if key not in found)
+        except SnapsyncError as exc:
+            logger.warning("can't read what was verified: %s", exc.message)
+            return found
+        for row in rows:
+            found[row[0]] = row[1:]
         return found
 
     def settled_ns(self) -> int:
         """Tell before which time stamp nothing can have changed unseen, as of now."""
         return self._clock_ns() - _TICK_NS
 
-    def write(self, records: dict[int, Record]) -> None:
+    def write(self, rows: Sequence[BlobRow]) -> None:
         """Write records down; they take the place of notes."""
-        with self._noting:
-            for key in records:
-                self._notes.pop(key, None)
-        self._write(records)
+        notes = self._notes
+        for row in rows:
+            notes.pop(row[0], None)
+        self._write(rows)
 
-    def _write(self, records: dict[int, Record]) -> None:
-        rows = (BlobRow(key, *facts, at) for key, (facts, at) in records.items())
+    def _write(self, rows: Sequence[BlobRow]) -> None:
         try:
             self._index.record_blobs(rows)
         except SnapsyncError as exc:
@@ -126,33 +126,20 @@ class Records:
 
     def forget_stale(self, shard: int, verified_before: float) -> None:
         """Forget the blobs of one of the 256 directories that nobody has found there since."""
-        self._index.forget_blobs_before(verified_before, shard << 56, (shard + 1) << 56)
+        self._index.forget_blobs_before(verified_before, shard << 56, ((shard + 1) << 56) - 1)
 
 
 class Seen:
-    """How the blobs of a snapshot were just before it links to them; about 28 bytes each."""
+    """How the blobs of a snapshot were just before it links to them; 32 bytes each."""
 
     def __init__(self) -> None:
-        self._sizes, self._inodes = array("Q"), array("Q")
-        self._mtimes_ns, self._verified_at = array("q"), array("q")
-
-    def __len__(self) -> int:
-        return len(self._inodes)
+        self.sizes, self.inodes = array("Q"), array("Q")
+        self.mtimes_ns, self.verified_at = array("q"), array("q")
 
     def add(self, record: Record) -> None:
         """Add the next one."""
-        self._sizes.append(record.facts.size_bytes)
-        self._inodes.append(record.facts.inode)
-        self._mtimes_ns.append(record.facts.mtime_ns)
-        self._verified_at.append(record.verified_at)
-
-    def again(self, number: int, facts: Facts, settled_ns: int) -> Record | None:
-        """Give the record of the one at a place as it looks now; None if it is another file."""
-        if facts[:3] != (self._sizes[number], self._inodes[number], self._mtimes_ns[number]):
-            return None
-        return Record(facts.if_settled(settled_ns), self._verified_at[number])
-
-    def verified_before(self, moment: float) -> tuple[int, int] | None:
-        """Tell the first and the last time of verification among those before a moment."""
-        earlier = [at for at in self._verified_at if at < moment]
-        return (min(earlier), max(earlier)) if earlier else None
+        size_bytes, inode, mtime_ns, _, verified_at = record
+        self.sizes.append(size_bytes)
+        self.inodes.append(inode)
+        self.mtimes_ns.append(mtime_ns)
+        self.verified_at.append(verified_at)

@@ -32,14 +32,20 @@ class Repairs:
         self._trees = trees
         self._manifests = manifests
         self._durable = durable
+        self._added = 0
         self._holding: dict[tuple[SnapshotId, Blob], bool] = {}
 
     def close(self) -> None:
         """Let go of the directory."""
         os.close(self._fd)
 
+    def generation(self) -> tuple[int, int]:
+        """Give something that is another after damage was noted, by whomever."""
+        return self._added, os.fstat(self._fd).st_mtime_ns
+
     def add(self, digest: Digest, mode: int) -> None:
         """Remember that the trees with this object need it anew; durable when it returns."""
+        self._added += 1
         with fsops.translated(f"can't note the damage of object {digest}", self.root):
             flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
             os.close(os.open(blob_name(digest, mode), flags, 0o600, dir_fd=self._fd))

@@ -7,16 +7,20 @@ That changes what `stat` tells, and is found here before anybody else is given t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from snapd.disk.blobs import Blobs
+from snapd.disk.index import BlobRow
 from snapd.disk.records import LOOKUP_BLOBS, Record, Records, Seen
 from snapd.disk.repairs import Blob, Repairs
 from snapd.model.errors import ObjectLost
-from snapd.model.eviction import blob_key
+from snapd.model.eviction import MODE_BITS, PREFIX_DIGITS, blob_key
 from snapd.model.ids import Digest
+from snapd.model.manifest import Entry, Manifest
 from snapd.model.plan import ObjectRef
 
 logger = logging.getLogger(__name__)
@@ -38,6 +42,14 @@ def tell_nobody(_size_bytes: int, _right: bool) -> None:
     """Take no note."""
 
 
+class _Linked(NamedTuple):
+    """A tree whose blobs got links, and how they were before that."""
+
+    manifest: Manifest
+    wanted: Sequence[int]
+    seen: Seen
+
+
 class Trust:
     """Compares blobs with their records. Safe to use from many threads; every call blocks."""
 
@@ -55,12 +67,15 @@ class Trust:
         self._repairs = repairs
         self._now = now
         self._on_rehash = on_rehash
+        self._linked: deque[_Linked] = deque()
+        self._settling = threading.Lock()
 
     def check(self, survey: Iterable[Surveyed], on_step: OnStep = _carry_on) -> Iterator[Surveyed]:
         """Pass on what `Blobs.survey` tells, without the blobs that prove to be damaged.
 
         Those are in the quarantine then, and their trees wait for repair.
         """
+        self.settle_all()
         for chunk in _chunks(survey):
             keys = [blob_key(ref.digest, mode) for ref, mode in chunk if mode is not None]
             known = self._records.find(keys) if keys else {}
@@ -71,43 +86,72 @@ class Trust:
                     held = self._blobs.any_mode(ref.digest)
                 yield ref, held
 
-    def look(self, refs: Iterable[ObjectRef], on_step: OnStep = _carry_on) -> Seen:
+    def look(self, manifest: Manifest, wanted: Sequence[int], on_step: OnStep = _carry_on) -> Seen:
         """Compare all blobs of a snapshot with their records just before it links to them.
 
-        Raises `ObjectLost` for the first that is not here or damaged.
+        `wanted` are the manifest's distinct objects. Raises `ObjectLost` for the first that is not
+        here or damaged.
         """
         seen = Seen()
-        for chunk in _chunks(refs):
-            known = self._records.find([blob_key(ref.digest, ref.mode) for ref in chunk])
-            for ref in chunk:
-                record = known.get(blob_key(ref.digest, ref.mode))
-                if record is None or self._blobs.facts(ref.digest, ref.mode) != record.facts:
-                    record = self.prove(ref.digest, ref.mode, on_step)
-                if record is None:
-                    raise ObjectLost(
-                        f"the cache has lost object {ref.digest} ({ref.path})",
-                        hint="Pull the snapshot again: only what is missing is fetched.",
-                        object=ref.digest,
-                        path=ref.path,
-                    )
+        stat = self._blobs.stat
+        for chunk in _chunks(enumerate(manifest.blob_names(wanted))):
+            keys = [_key_of(name) for _, name in chunk]
+            known = self._records.find(keys)
+            for (number, name), key in zip(chunk, keys, strict=True):
+                record = known.get(key)
+                if record is None or stat(name) != record[:4]:
+                    record = self._prove_entry(manifest[wanted[number]], on_step)
                 seen.add(record)
         return seen
 
-    def settle(self, refs: Iterable[ObjectRef], seen: Seen) -> list[Blob]:
+    def linked(self, manifest: Manifest, wanted: Sequence[int], seen: Seen) -> None:
+        """Take note that the tree of a snapshot was made, for the next `settle_all`."""
+        self._linked.append(_Linked(manifest, wanted, seen))
+
+    def settle_all(self) -> None:
+        """Renew the records of all blobs that got links lately; waits if that is being done.
+
+        Not part of making a tree, since nobody has to wait for it: what is used before that, or
+        lost in a crash, is hashed again.
+        """
+        with self._settling:
+            while self._linked:
+                self.settle(*self._linked.popleft())
+
+    def _prove_entry(self, entry: Entry, on_step: OnStep) -> Record:
+        record = self.prove(entry.checksum, entry.mode, on_step)
+        if record is None:
+            raise ObjectLost(
+                f"the cache has lost object {entry.checksum} ({entry.path})",
+                hint="Pull the snapshot again: only what is missing is fetched.",
+                object=entry.checksum,
+                path=entry.path,
+            )
+        return record
+
+    def settle(self, manifest: Manifest, wanted: Sequence[int], seen: Seen) -> list[Blob]:
         """Renew the records of blobs that just got links; lists those that are other files now."""
         changed: list[Blob] = []
-        numbered = enumerate(refs)
-        for chunk in _chunks(numbered):
-            records: dict[int, Record] = {}
+        before = zip(
+            manifest.blob_names(wanted),
+            seen.sizes,
+            seen.inodes,
+            seen.mtimes_ns,
+            seen.verified_at,
+            strict=True,
+        )
+        stat = self._blobs.stat
+        for chunk in _chunks(before):
+            rows: list[BlobRow] = []
             settled_ns = self._records.settled_ns()
-            for number, (digest, mode, _, _) in chunk:
-                facts = self._blobs.facts(digest, mode)
-                record = None if facts is None else seen.again(number, facts, settled_ns)
-                if record is None:
-                    changed.append((digest, mode))
-                else:
-                    records[blob_key(digest, mode)] = record
-            self._records.write(records)
+            for name, size_bytes, inode, mtime_ns, verified_at in chunk:
+                found = stat(name)
+                if found is None or found[:3] != (size_bytes, inode, mtime_ns):
+                    changed.append(_blob_of(name))
+                    continue
+                ctime_ns = found[3] if found[3] < settled_ns else 0
+                rows.append((_key_of(name), size_bytes, inode, mtime_ns, ctime_ns, verified_at))
+            self._records.write(rows)
         return changed
 
     def prove(self, digest: Digest, mode: int, on_step: OnStep = _carry_on) -> Record | None:
@@ -122,10 +166,9 @@ class Trust:
             self.condemn(digest, mode, facts.inode)
             return None
         verified_at = int(self._now())
-        self._records.remember(
-            blob_key(digest, mode), Record(facts.if_settled(settled_ns), verified_at)
-        )
-        return Record(facts, verified_at)
+        settled = facts.if_settled(settled_ns)
+        self._records.remember(blob_key(digest, mode), (*settled, verified_at))
+        return (*facts, verified_at)
 
     def condemn(self, digest: Digest, mode: int, inode: int) -> None:
         """Put a damaged blob into the quarantine; first note that its trees need repair."""
@@ -137,9 +180,18 @@ class Trust:
         self, digest: Digest, mode: int, known: dict[int, Record], on_step: OnStep
     ) -> bool:
         record = known.get(blob_key(digest, mode))
-        if record is not None and self._blobs.facts(digest, mode) == record.facts:
+        if record is not None and self._blobs.facts(digest, mode) == record[:4]:
             return True
         return self.prove(digest, mode, on_step) is not None
+
+
+def _key_of(name: bytes) -> int:
+    """Give the `eviction.blob_key` of a blob by its file's name."""
+    return int(name[:PREFIX_DIGITS], 16) << MODE_BITS | int(name[65:], 8)
+
+
+def _blob_of(name: bytes) -> Blob:
+    return Digest(name[:64].decode("ascii")), int(name[65:], 8)
 
 
 def _chunks(items: Iterable[_T]) -> Iterator[list[_T]]:

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from snapd.model.ids import Digest, SnapshotId
 
-_PREFIX_DIGITS = 13
-_MODE_BITS = 12
+PREFIX_DIGITS = 13
+MODE_BITS = 12
 _FILE_LINE = re.compile(rb"^F ([0-7]+) ([0-9a-f]{13})", re.MULTILINE)
 
 Reason = Literal[
@@ -31,12 +31,12 @@ def blob_key(digest: Digest | str, mode: int) -> int:
     Two blobs with one key make a decision inexact, never wrong: what is removed is checked by the
     link count of the very file.
     """
-    return int(digest[:_PREFIX_DIGITS], 16) << _MODE_BITS | mode
+    return int(digest[:PREFIX_DIGITS], 16) << MODE_BITS | mode
 
 
 def object_of(key: int) -> int:
     """Give the part of a blob's key that stands for the object, whatever its mode."""
-    return key >> _MODE_BITS
+    return key >> MODE_BITS
 
 
 def links_in(manifest_text: bytes) -> array[int]:
@@ -44,7 +44,7 @@ def links_in(manifest_text: bytes) -> array[int]:
     return array(
         "Q",
         [
-            int(prefix, 16) << _MODE_BITS | int(mode, 8)
+            int(prefix, 16) << MODE_BITS | int(mode, 8)
             for mode, prefix in _FILE_LINE.findall(manifest_text)
         ],
     )

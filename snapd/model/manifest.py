@@ -26,6 +26,8 @@ COMPONENT_MAX_BYTES = 255
 
 _BLOCK_BYTES = 1024 * 1024  # text handled at a time, so that what parsing needs stays small
 
+_HEAD_MAX_BYTES = 80  # enough for kind, mode, checksum and what follows them
+
 _COMPONENT = rb"(?!\.{1,2}[/\n])[^/\n\x00]{1,255}+"
 _LINE = re.compile(
     rb"^(?:(F)|D) (?:0|[1-7][0-7]{0,3}) [0-9a-f]{64} (0|[1-9][0-9]{0,19}) "
@@ -151,6 +153,14 @@ class Manifest:
                 if len(seen) > len(firsts):
                     firsts.append(index)
         return firsts
+
+    def blob_names(self, indexes: Iterable[int]) -> Iterator[bytes]:
+        """Give `<checksum>.<mode>` of the `F` lines at `indexes`, without making entries."""
+        text, starts = self.text, self._starts
+        for index in indexes:
+            start = starts[index]
+            _, mode, checksum, _ = text[start : start + _HEAD_MAX_BYTES].split(b" ", 3)
+            yield b"%b.%b" % (checksum, mode)
 
     def check_directories(self) -> None:
         """Compute the checksum and the size of each directory anew from the lines below it.

@@ -46,6 +46,7 @@ def publish(cache: Cache, snapshot: Sample) -> Path:
     store_all(cache, snapshot)
     tick(cache)
     tree = cache.publish(snapshot.manifest, store="file:///s", now=9.0)
+    cache.trust.settle_all()
     tick(cache)
     return tree
 
@@ -59,7 +60,9 @@ def tick(cache: Cache) -> None:
 
 def republish(cache: Cache, snapshot: Sample = ONE) -> None:
     """Renew the records of objects whose links were made a moment ago, as the next pull does."""
-    cache.trust.settle(refs_of(snapshot), cache.trust.look(refs_of(snapshot)))
+    manifest = snapshot.manifest
+    wanted = manifest.distinct_objects()
+    assert cache.trust.settle(manifest, wanted, cache.trust.look(manifest, wanted)) == []
 
 
 def survey(cache: Cache, snapshot: Sample) -> dict[Digest, int | None]:
@@ -126,6 +129,7 @@ def test_bytes_of_the_same_length_at_the_same_time_are_found_by_ctime(cache: Cac
 def test_a_write_in_the_same_tick_of_the_clock_is_found(cache: Cache) -> None:
     store_all(cache, ONE)
     tree = cache.publish(ONE.manifest, store="file:///s", now=9.0)
+    cache.trust.settle_all()
     (tree / "d").write_bytes(b"SHARED")
     assert survey(cache, TWO)[SHARED.digest] is None
 
@@ -182,8 +186,8 @@ def test_publishing_refuses_what_was_damaged_since_it_was_planned(cache: Cache) 
 
 def test_an_object_that_is_replaced_while_its_tree_is_made_is_linked_anew(cache: Cache) -> None:
     store_all(cache, ONE)
-    wanted = refs_of(ONE)
-    seen = cache.trust.look(wanted)
+    wanted = ONE.manifest.distinct_objects()
+    seen = cache.trust.look(ONE.manifest, wanted)
     tree = cache.trees.build(ONE.manifest)
     cache.manifests.save(ONE.id, ONE.manifest.text)
     (tree / "d").write_bytes(b"SHARED")
@@ -191,7 +195,7 @@ def test_an_object_that_is_replaced_while_its_tree_is_made_is_linked_anew(cache:
     assert found is not None
     cache.blobs.quarantine(SHARED.digest, 0o644, inode=found.inode)
     store(cache, SHARED, b"shared")
-    assert cache.trust.settle(wanted, seen) == [(SHARED.digest, 0o644)]
+    assert cache.trust.settle(ONE.manifest, wanted, seen) == [(SHARED.digest, 0o644)]
     cache.repairs.add(SHARED.digest, 0o644)
     assert_tree(publish(cache, ONE), ONE.manifest)
 
