@@ -76,7 +76,7 @@ async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
                 add_leases(control, node)
                 add_space(control, node)
                 async with serve_socket(control, listener):
-                    tasks.start_soon(node.pulls.admission.keep_sweeping)
+                    node.pulls.admission.begin_sweeping()
                     daemon.announce()
                     await daemon.stop_asked.wait()
                     await daemon.drain(node)

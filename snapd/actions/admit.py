@@ -8,7 +8,7 @@ that does not surely fit costs a count of its own, and evictions are decided by 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import anyio
 from anyio import to_thread
+from anyio.abc import TaskGroup
 
 from snapd.actions.sweep import Survey, Sweeper, largest
 from snapd.disk.cache import Cache
-from snapd.disk.fsops import DiskSpace
-from snapd.model.errors import CacheFull, SnapsyncError
+from snapd.model.errors import CacheFull, DaemonStopping, SnapsyncError
 from snapd.model.eviction import Decision
 from snapd.model.ids import SnapshotId
 from snapd.model.settings import CacheSettings
@@ -72,12 +72,19 @@ class Shortage(NamedTuple):
 
 
 class Admission:
-    """The space of one cache as pulls see it. One decision at a time; nothing here blocks."""
+    """The space of one cache as pulls see it. One decision at a time; nothing here blocks.
 
-    def __init__(self, cache: Cache, sweeper: Sweeper, observer: Observer) -> None:
+    What removes something runs in `task_group`, whose end is waited for before the cache is closed.
+    """
+
+    def __init__(
+        self, cache: Cache, sweeper: Sweeper, observer: Observer, task_group: TaskGroup
+    ) -> None:
         self._cache = cache
         self._sweeper = sweeper
         self._observer = observer
+        self._task_group = task_group
+        self._counting = anyio.Lock()
         self._claims: set[Claim] = set()
         self._counted_bytes: int | None = None
         self._landed_bytes = 0
@@ -154,13 +161,12 @@ class Admission:
 
     async def foresee(self, required_bytes: int) -> tuple[Shortage, Decision]:
         """Tell what a pull would meet that takes so much; changes nothing."""
-        async with self._deciding:
-            shortage = await self._shortage(required_bytes, surely=True)
-            if shortage.missing_bytes <= 0:
-                return shortage, Decision(0, 0)
-            survey = await self._count()
-            shortage = await self._shortage(required_bytes)
-            return shortage, await self._decide(survey, max(0, shortage.missing_bytes))
+        shortage = await self._shortage(required_bytes, surely=True)
+        if shortage.missing_bytes <= 0:
+            return shortage, Decision(0, 0)
+        survey = await self._count()
+        shortage = await self._shortage(required_bytes)
+        return shortage, await self._decide(survey, max(0, shortage.missing_bytes))
 
     async def _decide(self, survey: Survey, needed_bytes: int) -> Decision:
         return await to_thread.run_sync(self._sweeper.decide, survey, needed_bytes)
@@ -183,14 +189,15 @@ class Admission:
 
     async def _count(self) -> Survey:
         """Count the cache; what is written meanwhile is counted too much rather than too little."""
-        claims = {claim: claim.written_bytes for claim in self._claims}
-        landed_bytes = self._landed_bytes
-        survey = await to_thread.run_sync(self._sweeper.look)
-        self._counted_bytes = survey.usage.total_bytes
-        self._landed_bytes -= landed_bytes
-        for claim, written_bytes in claims.items():
-            claim.counted_bytes = written_bytes
-        return survey
+        async with self._counting:
+            claims = {claim: claim.written_bytes for claim in self._claims}
+            landed_bytes = self._landed_bytes
+            survey = await to_thread.run_sync(self._sweeper.look)
+            self._counted_bytes = survey.usage.total_bytes
+            self._landed_bytes -= landed_bytes
+            for claim, written_bytes in claims.items():
+                claim.counted_bytes = written_bytes
+            return survey
 
     def _take_off(self, freed_bytes: int) -> None:
         if self._counted_bytes is not None:
@@ -237,21 +244,46 @@ class Admission:
 
     async def sweep(self, request: SweepRequest) -> SweepReport:
         """Free what was asked for, or sweep down to the low watermark."""
+        return await self._in_background(partial(self._sweep_now, request))
+
+    async def _sweep_now(self, request: SweepRequest) -> SweepReport:
         async with self._deciding:
             survey = await self._count()
-            space = await to_thread.run_sync(self._cache.space)
-            due_bytes = self._due(survey.usage.total_bytes, space, at=self.settings.low_watermark)
-            needed_bytes = request.free_bytes or due_bytes
-            return await self._sweep(survey, needed_bytes, "request", request)
+            due_bytes = await self._due(survey, at=self.settings.low_watermark)
+            return await self._sweep(survey, request.free_bytes or due_bytes, "request", request)
 
     async def evict(self, snapshot_id: SnapshotId, *, given_out_too: bool = False) -> SweepReport:
         """Evict one snapshot. Raises `SnapshotNotFound`, `SnapshotInUse`."""
+        work = partial(self._sweeper.evict, snapshot_id, given_out_too=given_out_too)
+        return await self._in_background(partial(self._evict_now, work))
+
+    async def _evict_now(self, work: Callable[[], SweepReport]) -> SweepReport:
         async with self._deciding:
-            report = await to_thread.run_sync(
-                partial(self._sweeper.evict, snapshot_id, given_out_too=given_out_too)
-            )
+            report = await to_thread.run_sync(work)
             self._take_off(report.freed_bytes)
         return report
+
+    async def _in_background(self, work: Callable[[], Awaitable[SweepReport]]) -> SweepReport:
+        """Do it even if the caller goes away: a thread at work can't be stopped in the middle."""
+        reports: list[SweepReport] = []
+        errors: list[SnapsyncError] = []
+        ended = anyio.Event()
+
+        async def run() -> None:
+            try:
+                reports.append(await work())
+            except SnapsyncError as error:
+                errors.append(error)
+            finally:
+                ended.set()
+
+        self._task_group.start_soon(run)
+        await ended.wait()
+        for error in errors:
+            raise error
+        if not reports:
+            raise DaemonStopping("the sweep was stopped")
+        return reports[0]
 
     async def _sweep(
         self, survey: Survey, needed_bytes: int, cause: EvictionCause, request: SweepRequest
@@ -270,17 +302,21 @@ class Admission:
             self._take_off(report.freed_bytes)
         return report
 
-    def _due(self, used_bytes: int, space: DiskSpace, *, at: float) -> int:
+    async def _due(self, survey: Survey, *, at: float) -> int:
         """Tell how much is to go if the cache is above `at`: down to the low watermark."""
-        settings = self.settings
+        settings, used_bytes = self.settings, survey.usage.total_bytes
+        space = await to_thread.run_sync(self._cache.space)
         due_bytes = settings.min_free_bytes - space.free_bytes
         if settings.max_bytes and used_bytes > at * settings.max_bytes:
             low_bytes = int(settings.low_watermark * settings.max_bytes)
             due_bytes = max(due_bytes, used_bytes - low_bytes)
         return max(0, due_bytes)
 
-    async def keep_sweeping(self) -> None:
-        """Count and sweep at every interval, and when pulls fill the cache, for ever."""
+    def begin_sweeping(self) -> None:
+        """Count and sweep at every interval, and when pulls fill the cache, from now on."""
+        self._task_group.start_soon(self._keep_sweeping)
+
+    async def _keep_sweeping(self) -> None:
         while True:
             satisfied = await self._sweep_as_due()
             with anyio.move_on_after(self.settings.sweep_interval_seconds):
@@ -294,11 +330,9 @@ class Admission:
     async def _sweep_as_due(self) -> bool:
         """Sweep if it is time to; tells whether another sweep soon would make sense."""
         try:
+            survey = await self._count()
             async with self._deciding:
-                survey = await self._count()
-                space = await to_thread.run_sync(self._cache.space)
-                used_bytes = survey.usage.total_bytes
-                due_bytes = self._due(used_bytes, space, at=self.settings.high_watermark)
+                due_bytes = await self._due(survey, at=self.settings.high_watermark)
                 report = await self._sweep(survey, due_bytes, "watermark", SweepRequest())
         except SnapsyncError as error:
             logger.warning("can't sweep the cache: %s", error.message)

@@ -275,9 +275,12 @@ async def open_pulls(
             blob_flights=Flights(task_group),
             large_lanes=Budget(objects=LARGE_OBJECTS_IN_FLIGHT),
             observer=observer,
-            admission=Admission(cache, sweeper, observer),
+            admission=Admission(cache, sweeper, observer, task_group),
             now=now,
         )
         pulls = Pulls(settings, workshop, Flights(task_group))
         task_group.start_soon(pulls.keep_settling)
-        yield pulls
+        try:
+            yield pulls
+        finally:
+            sweeper.stop()

@@ -64,6 +64,11 @@ class Sweeper:
         self._now = now
         self._accountant = Accountant(cache.root)
         self._one_at_a_time = threading.Lock()
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Let what runs end soon; whatever it leaves is for the next sweep."""
+        self._stopping.set()
 
     def look(self) -> Survey:
         """Count everything; a million blobs take seconds."""
@@ -91,6 +96,8 @@ class Sweeper:
             keys = set(decision.orphans)
             own_bytes = 0
             for verdict in decision.evict:
+                if self._stopping.is_set():
+                    break
                 snapshot_id = SnapshotId(verdict.snapshot_id)
                 held_bytes = self._accountant.own_bytes(snapshot_id)
                 links = self._take_away(snapshot_id)
@@ -232,7 +239,8 @@ class Sweeper:
         return links
 
     def _clear(self, keys: set[int]) -> Cleared:
-        return clear(self._cache.blobs, self._cache.reliance, array("Q", sorted(keys)))
+        cache, ordered = self._cache, array("Q", sorted(keys))
+        return clear(cache.blobs, cache.reliance, ordered, stopping=self._stopping.is_set)
 
     def _remove_stale_manifests(self) -> None:
         """Forget manifests whose trees never came to be, or went while we were killed."""

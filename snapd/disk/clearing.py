@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -36,16 +36,23 @@ class Cleared(NamedTuple):
         )
 
 
-def clear(blobs: Blobs, reliance: Reliance, keys: Sequence[int]) -> Cleared:
+def clear(
+    blobs: Blobs,
+    reliance: Reliance,
+    keys: Sequence[int],
+    *,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Cleared:
     """Remove those of the blobs with these ordered keys that have no link but their own name.
 
-    Pulls may begin in between. Whoever dies on the way leaves blobs that the next sweep finds.
+    Pulls may begin in between. It ends early once it is `stopping`. Whoever dies on the way leaves
+    blobs that the next sweep finds.
     """
     cleared = Cleared()
     for number, shard in enumerate(SHARDS):
         first = bisect_left(keys, number << _SHARD_SHIFT)
         doomed = set(keys[first : bisect_left(keys, number + 1 << _SHARD_SHIFT)])
-        if not doomed:
+        if not doomed or stopping():
             continue
         shard_fd = blobs.shard(Digest(shard))
         with fsops.translated("can't remove objects", blobs.root / shard):

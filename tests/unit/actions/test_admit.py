@@ -282,14 +282,13 @@ async def test_a_plan_tells_what_a_pull_then_does(bench: OpenBench) -> None:
 async def test_above_the_high_watermark_it_sweeps_by_itself(bench: OpenBench) -> None:
     snapshots = [made(300) for _ in range(4)]
     limits = {"max_bytes": 2000 * UNIT, "high_watermark": 0.55, "low_watermark": 0.5}
-    async with bench(**limits) as node, anyio.create_task_group() as tasks:
-        tasks.start_soon(node.admission.keep_sweeping)
+    async with bench(**limits) as node:
+        node.admission.begin_sweeping()
         for each in snapshots:
             await node.pull(each)
         with anyio.fail_after(10):
             while node.admission.used_bytes > 1000 * UNIT:
                 await node.admission.wait_for_change()
-        tasks.cancel_scope.cancel()
         assert snapshots[-1].id in node.complete()
         assert snapshots[0].id not in node.complete()
         assert samples(node.metrics)["snapd_evictions_total", "watermark"] >= 1
