@@ -167,10 +167,12 @@ class _Reading:
 
 
 def _as_error(reading: _Reading, store: RemoteStore, snapshot_id: SnapshotId) -> DigestMismatch:
-    first = reading.problems[0]
+    # In the order of their paths, not of the answers: the same damage gives the same error.
+    found = sorted(reading.problems, key=lambda problem: str(problem.details["path"]))
+    first = found[0]
     problems = [
         {"code": problem.code, "object": problem.details["object"], "path": problem.details["path"]}
-        for problem in reading.problems
+        for problem in found
     ]
     return type(first)(
         f"{reading.problem_count} of {reading.objects} objects of {snapshot_id} are missing or "
