@@ -121,7 +121,7 @@ def _publish(
 ) -> Path:
     """Make the snapshot complete, with a receipt of what was proven; blocking."""
     now = workshop.now()
-    receipt = receipt_of_pull(manifest, plan, gathering, store=store, now=now)
+    receipt = partial(receipt_of_pull, manifest, plan, gathering, store, now)
     return workshop.cache.publish(manifest, store=store, now=now, receipt=receipt)
 
 

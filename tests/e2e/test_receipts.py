@@ -89,7 +89,10 @@ def test_what_was_cached_and_what_came_is_told_apart(host: Host, made: Sample, s
         assert host.snapctl("pull", "--id", other, "--store", store).code == 0
         receipt = host.snapctl("receipt", other, "--json").document
         assert receipt["verified"] == {"objects": 1, "bytes": 7}
-        assert (receipt["cached"]["objects"], receipt["cached"]["bytes"]) == (1, 5)
+        cached = receipt["cached"]
+        assert (cached["objects"], cached["bytes"], cached["objects_unrecorded"]) == (1, 5, 0)
+        assert cached["verified_from"] == cached["verified_until"] <= receipt["pulled_at"]
+        assert ", verified 20" in host.snapctl("receipt", other).stdout
         warm = host.snapctl("pull", "--id", made.id, "--store", store)
         assert warm.code == 0
         first = host.snapctl("receipt", made.id, "--json").document

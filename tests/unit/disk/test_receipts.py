@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from snapd.disk.cache import Cache, open_cache
+from snapd.disk.cache import Cache, MakeReceipt, open_cache
 from snapd.disk.receipts import read_receipt
 from snapd.model.errors import AccessDenied, SnapsyncError
 from snapd.model.receipts import Receipt, Share, Span
@@ -28,6 +28,10 @@ RECEIPT = Receipt(
     cached=Share(0, 0),
     cached_when=Span(None, None, 0),
 )
+
+
+def given(receipt: Receipt) -> MakeReceipt:
+    return lambda _wanted, _verified_at: receipt
 
 
 @pytest.fixture
@@ -65,8 +69,10 @@ def test_a_damaged_receipt_or_one_of_another_snapshot_is_none(damage: bytes, cac
 def test_a_receipt_appears_with_its_tree_and_goes_without_it(tmp_path: Path) -> None:
     with open_cache(tmp_path / "c", now=lambda: 7.0) as cache:
         store_all(cache, ONE)
-        cache.publish(ONE.manifest, store="memory://store", now=5.0, receipt=RECEIPT)
-        cache.publish(ONE.manifest, store="x", now=6.0, receipt=replace(RECEIPT, host="later"))
+        cache.publish(ONE.manifest, store="memory://store", now=5.0, receipt=given(RECEIPT))
+        cache.publish(
+            ONE.manifest, store="x", now=6.0, receipt=given(replace(RECEIPT, host="later"))
+        )
         cache.receipts.save(replace(RECEIPT, snapshot_id=TWO.id))
         (cache.root / "receipts" / "README").write_text("not a receipt")
         assert cache.receipts.load(ONE.id) == RECEIPT
@@ -78,7 +84,7 @@ def test_a_receipt_appears_with_its_tree_and_goes_without_it(tmp_path: Path) -> 
 
 def test_no_receipt_of_a_snapshot_that_can_not_be_published(cache: Cache) -> None:
     with pytest.raises(SnapsyncError):
-        cache.publish(ONE.manifest, store="x", now=5.0, receipt=RECEIPT)
+        cache.publish(ONE.manifest, store="x", now=5.0, receipt=given(RECEIPT))
     assert list(cache.receipts.iterate()) == []
 
 
