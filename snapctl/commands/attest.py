@@ -28,6 +28,7 @@ from snapd.model.errors import (
 from snapd.model.ids import SnapshotId, is_digest, parse_snapshot_id
 from snapd.model.manifest import Manifest
 from snapd.model.receipts import Attestation, Receipt
+from snapd.model.special_bits import ids_without_special_bits
 from snapd.model.units import format_size
 
 
@@ -126,14 +127,25 @@ def _attest(
     place = asked.directory or Path(receipt.destination or receipt.tree)
     if not place.is_absolute() and asked.directory is None:
         raise UsageError("the receipt does not say where the snapshot lies", hint="Name DEST too.")
-    report = verify_directory(
-        place,
-        receipt.snapshot_id,
-        options,
-        partial(_find_manifest, receipt),
-        lambda now: _show(show, now),
-    )
+    find_manifest = partial(_find_manifest, receipt)
+    try:
+        report = verify_directory(
+            place, receipt.snapshot_id, options, find_manifest, lambda now: _show(show, now)
+        )
+    except TreeDiffers as differs:
+        manifest = find_manifest()
+        if manifest is None or not _is_without_special_bits(manifest, differs):
+            raise
+        report = VerifyReport(
+            manifest.id, os.fspath(place), manifest.file_count, manifest.total_bytes
+        )
+        return _attestation(receipt, place, report, withheld=True)
     return _attestation(receipt, place, report)
+
+
+def _is_without_special_bits(manifest: Manifest, differs: TreeDiffers) -> bool:
+    """Tell whether all that differs is what the cache and a checkout withhold on purpose."""
+    return differs.details.get("actual") in ids_without_special_bits(manifest)
 
 
 def _attest_unnamed(
@@ -164,7 +176,9 @@ def _attest_unnamed(
     return _attestation(receipt, directory, report)
 
 
-def _attestation(receipt: Receipt, place: Path, report: VerifyReport) -> Attestation:
+def _attestation(
+    receipt: Receipt, place: Path, report: VerifyReport, *, withheld: bool = False
+) -> Attestation:
     """Hold the receipt's own numbers against what was found."""
     if (receipt.files, receipt.size_bytes) != (report.files, report.size_bytes):
         raise TreeDiffers(
@@ -179,6 +193,7 @@ def _attestation(receipt: Receipt, place: Path, report: VerifyReport) -> Attesta
         report.files,
         report.size_bytes,
         verified_at=time.time(),  # noqa: TID251 - when it was proven, for the log
+        withheld=withheld,
     )
 
 

@@ -142,13 +142,17 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """A directory that was hashed anew at `verified_at` and is what a receipt says it is."""
+    """A directory that was hashed anew at `verified_at` and is what a receipt says it is.
+
+    `withheld`: but for set-uid, set-gid and sticky bits, which were not given to it.
+    """
 
     receipt: Receipt
     directory: str
     files: int
     size_bytes: int
     verified_at: float
+    withheld: bool = False
 
     def line(self) -> str:
         """Say all of it in one line of words and `name=value` pairs, for a log."""
@@ -162,6 +166,8 @@ class Attestation:
             "verified_at": format_moment(self.verified_at),
             "path": self.directory,
         }
+        if self.withheld:
+            pairs["special_bits"] = "withheld"
         words = (f"{name}={_quoted(value)}" for name, value in pairs.items())
         return f"snapsync attest ok {' '.join(words)}"
 
@@ -173,6 +179,7 @@ class Attestation:
             "files": self.files,
             "bytes": self.size_bytes,
             "verified_at": format_moment(self.verified_at),
+            "special_bits_withheld": self.withheld,
             "receipt": self.receipt.to_json(),
         }
 

@@ -179,3 +179,29 @@ def test_a_lost_receipt_is_made_anew_and_a_bad_file_is_told(
     assert str(absent) in ran.error["message"]
     assert ran.stdout == ""
     assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_special_bits_that_are_withheld_are_told_and_nothing_else_is_forgiven(
+    host: Host, tmp_path: Path
+) -> None:
+    made = sample({"a": b"1", "d/b": b"2"}, modes={"a": 0o4755, "d/": 0o2755})
+    store = tmp_path / "special"
+    for key, data in made.keys().items():
+        (store / key).parent.mkdir(parents=True, exist_ok=True)
+        (store / key).write_bytes(data)
+    note, dest = tmp_path / "receipt.json", tmp_path / "data"
+    words = ("pull", "--standalone", "--id", made.id, "--store", f"file://{store}")
+    assert host.snapctl(*words, dest, "--receipt", note).code == 0
+    linked = tmp_path / "host" / "linked"
+    as_links = ("--mode", "hardlink", linked)
+    assert host.snapctl("checkout", "--id", made.id, *as_links).code == 0
+    for subject in ([note], [made.id], [linked, "--id", made.id]):
+        ran = host.snapctl("attest", *subject)
+        assert ran.code == 0, ran.stderr
+        assert ran.stdout.endswith(" special_bits=withheld\n")
+    (dest / "a").chmod(0o744)
+    assert host.snapctl("attest", note).code == 12
+    kept = tmp_path / "kept"
+    assert host.snapctl("checkout", "--id", made.id, "--keep-setid", kept).code == 0
+    exact = host.snapctl("attest", kept, "--id", made.id, "--json").document
+    assert exact["special_bits_withheld"] is False
