@@ -17,6 +17,7 @@ from blake3 import blake3
 
 from snapd.disk import fsops
 from snapd.disk.destination import place
+from snapd.disk.tree_source import unreadable_in_tree
 from snapd.model.errors import AccessDenied, ActionFailed, TreeDiffers
 from snapd.model.ids import Digest
 
@@ -186,11 +187,16 @@ class Placing:
 
 
 def open_source(task: FileTask) -> int:
-    """Open the tree's file; raises `TreeDiffers` if there is none or it is something else."""
+    """Open the tree's file; raises `TreeDiffers` if there is none or it is something else.
+
+    Raises `AccessDenied` if the caller may not read it.
+    """
     try:
         fd = os.open(task.name, _SOURCE_FLAGS, dir_fd=task.source_dir_fd)
     except FileNotFoundError as exc:
         raise _differs(task) from exc
+    except PermissionError as exc:
+        raise unreadable_in_tree(task.path) from exc
     except OSError as exc:
         if exc.errno == errno.ELOOP:
             raise _differs(task) from exc

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from snapd.disk import fsops
 from snapd.disk.descent import Descent
-from snapd.model.errors import TreeDiffers
+from snapd.model.errors import AccessDenied, TreeDiffers
 
 
 class TreeSource(ExitStack):
@@ -33,6 +33,17 @@ class TreeSource(ExitStack):
                 f"the tree in the cache lacks the directory {os.fsdecode(directory)}",
                 tree=str(self.path),
             ) from exc
+        except PermissionError as exc:
+            raise unreadable_in_tree(os.fsdecode(directory)) from exc
+
+
+def unreadable_in_tree(path: str) -> AccessDenied:
+    """Say that a mode of the snapshot keeps the caller out of somebody else's cache."""
+    return AccessDenied(
+        f"you may not read {path} in the cache: the snapshot gives it a mode for its owner only",
+        hint="Pull with --standalone into a cache of your own, or push it with other modes.",
+        path=path,
+    )
 
 
 def open_tree(tree: Path) -> TreeSource:

@@ -548,6 +548,19 @@ def test_a_destination_that_is_not_writable_is_named() -> None:
         as_ordinary_user(try_it)
 
 
+@pytest.mark.parametrize("private", ["f", "d"])
+def test_what_only_the_owner_of_the_cache_may_read_is_named(private: str) -> None:
+    with nobodys_directory() as base:
+        manifest = make_tree(base / "t", {"f": (0o644, b"x"), "d/f": (0o644, b"y")})
+        (base / "t" / private).chmod(0)
+
+        def lay() -> None:
+            with pytest.raises(AccessDenied, match=rf"you may not read \./{private}"):
+                lay_out(manifest, base / "t", base / "dest")
+
+        as_ordinary_user(lay)
+
+
 def test_the_root_of_a_foreign_volume_keeps_its_mode_with_a_warning() -> None:
     if os.geteuid() != 0:
         return
