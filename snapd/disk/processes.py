@@ -10,6 +10,8 @@ from typing import NamedTuple
 from snapd.disk.staging import boot_id
 from snapd.model.leases import ProcessMark
 
+_INITIAL_NAMESPACE = "pid:[4026531836]"
+"""The one PID namespace that every process can be seen from; its name is part of the kernel."""
 _STATE, _THREADS, _STARTED = 0, 17, 19
 """Positions in `/proc/PID/stat`, counted from behind the command's name."""
 
@@ -39,8 +41,8 @@ def pid_namespace() -> str:
 def may_live(mark: ProcessMark) -> bool:
     """Tell whether the marked process still lives; what can't be known counts as life.
 
-    One of an earlier run of the machine is dead. One of another PID namespace can't be seen and
-    counts as alive until the machine goes down.
+    One of an earlier run of the machine is dead. One of another PID namespace can only be looked
+    for from the initial one; anywhere else it counts as alive.
     """
     boot = boot_id()
     if mark.pid <= 0:
@@ -49,7 +51,7 @@ def may_live(mark: ProcessMark) -> bool:
         return False
     here = pid_namespace()
     if here and mark.pid_namespace and mark.pid_namespace != here:
-        return True
+        return here != _INITIAL_NAMESPACE or _may_live_below(mark)
     try:
         pidfd = os.pidfd_open(mark.pid)
     except (ProcessLookupError, ValueError, OverflowError):
@@ -60,6 +62,29 @@ def may_live(mark: ProcessMark) -> bool:
         return _lives_by_pidfd(mark, pidfd)
     finally:
         os.close(pidfd)
+
+
+def _may_live_below(mark: ProcessMark) -> bool:
+    """Look for a process by start time and namespace, for its number means nothing here."""
+    if _look(1) is None:
+        return True  # `/proc` hides what belongs to others
+    return any(_could_be(pid, mark) for pid in _numbers())
+
+
+def _numbers() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _could_be(pid: int, mark: ProcessMark) -> bool:
+    seen = _look(pid)
+    if seen is None or mark.started_ticks not in (0, seen.started_ticks):
+        return False
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid") == mark.pid_namespace
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    except OSError:
+        return True
 
 
 def _lives_by_pidfd(mark: ProcessMark, pidfd: int) -> bool:

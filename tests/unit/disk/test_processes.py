@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from snapd.disk import processes
 from snapd.disk.processes import mark_process, may_live
 from tests.ordinary_user import as_ordinary_user
 
@@ -76,12 +77,58 @@ def test_a_process_of_an_earlier_run_of_the_machine_is_dead() -> None:
 
 
 @pytest.mark.usefixtures("means")
-def test_a_number_of_another_namespace_can_not_be_looked_up_here() -> None:
+def test_a_number_of_another_namespace_can_not_be_looked_up_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes, "_INITIAL_NAMESPACE", "pid:[2]")
     mark = replace(mark_process(os.getpid()), pid=2**22 - 3)
     assert not may_live(mark)
     elsewhere = replace(mark, pid_namespace="pid:[1]")
     assert may_live(elsewhere)
     assert not may_live(replace(elsewhere, boot_id="another boot"))
+
+
+def test_from_the_initial_namespace_those_below_are_found(
+    monkeypatch: pytest.MonkeyPatch, child: subprocess.Popen[bytes]
+) -> None:
+    mark = mark_process(child.pid)
+    below = replace(mark, pid=1)  # as the process itself would be told
+    monkeypatch.setattr(processes, "pid_namespace", lambda: "pid:[1]")
+    monkeypatch.setattr(processes, "_numbers", lambda: [2**22 - 3, child.pid])
+    assert may_live(replace(below, started_ticks=1)), "not in the initial one: nobody knows"
+    monkeypatch.setattr(processes, "_INITIAL_NAMESPACE", "pid:[1]")
+    assert may_live(below)
+    assert not may_live(replace(below, started_ticks=1))
+    assert not may_live(replace(below, pid_namespace="pid:[2]"))
+    child.kill()
+    child.wait()
+    assert not may_live(below)
+
+
+def test_where_others_are_hidden_what_is_not_found_may_live(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mark = replace(mark_process(os.getpid()), started_ticks=1)
+    monkeypatch.setattr(processes, "pid_namespace", lambda: "pid:[1]")
+    monkeypatch.setattr(processes, "_INITIAL_NAMESPACE", "pid:[1]")
+    assert not may_live(mark)
+    monkeypatch.setattr(processes, "_look", lambda _: None)
+    assert may_live(mark)
+
+
+def test_a_process_whose_namespace_is_secret_is_told_by_its_start_time(
+    monkeypatch: pytest.MonkeyPatch, child: subprocess.Popen[bytes]
+) -> None:
+    mark = mark_process(child.pid)
+    monkeypatch.setattr(processes, "pid_namespace", lambda: "pid:[1]")
+    monkeypatch.setattr(processes, "_INITIAL_NAMESPACE", "pid:[1]")
+
+    def refuse(path: str) -> str:
+        raise PermissionError(errno.EACCES, "secret", path)
+
+    monkeypatch.setattr(os, "readlink", refuse)
+    assert may_live(mark)
+    assert not may_live(replace(mark, started_ticks=1))
 
 
 @pytest.mark.usefixtures("means")

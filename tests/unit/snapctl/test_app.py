@@ -12,7 +12,18 @@ from snapctl.app import VERBS, app
 from snapd.model.errors import EXIT_CODE_MEANINGS
 from tests.unit.snapctl.running import snapctl
 
-MINE = ["pull", "status", "jobs", "watch", "cancel", "cache", "version", "completion"]
+MINE = [
+    "pull",
+    "status",
+    "jobs",
+    "watch",
+    "cancel",
+    "cache",
+    "version",
+    "completion",
+    "exec",
+    "leases",
+]
 
 
 def help_of(*verbs: str) -> str:
@@ -27,7 +38,9 @@ def help_of(*verbs: str) -> str:
             return command.get_help(own)
 
 
-@pytest.mark.parametrize("verbs", [(), *((verb,) for verb in MINE), ("cache", "ls")])
+@pytest.mark.parametrize(
+    "verbs", [(), *((verb,) for verb in MINE), ("cache", "ls"), ("cache", "pin")]
+)
 def test_every_help_ends_with_examples_and_the_table_of_exit_codes(verbs: tuple[str, ...]) -> None:
     text = help_of(*verbs)
     examples, codes = text.index("\nExamples:\n"), text.index("\nExit codes:\n")
@@ -81,7 +94,9 @@ HEAVY = {
 }
 
 
-@pytest.mark.parametrize("verb", ["status", "jobs", "watch", "cancel", "cache", "version"])
+@pytest.mark.parametrize(
+    "verb", ["status", "jobs", "watch", "cancel", "cache", "leases", "exec", "version"]
+)
 def test_a_light_verb_imports_nothing_heavy(verb: str, tmp_path: Path) -> None:
     script = (
         "import sys\n"
