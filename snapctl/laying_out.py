@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +21,9 @@ from snapd.model.manifest import Manifest
 from snapd.model.units import format_size
 from snapd.model.uris import parse_store_uri
 
+_LAYOUTS = ((".manifests", ".objects"), ("blobs", "manifests", "staging", "trees"))
+"""Directories that only a store, and only a cache, has side by side."""
+
 
 def lay_out(
     context: Context,
@@ -32,15 +38,20 @@ def lay_out(
     """Lay the complete `tree` out at `dest`, showing progress and warnings on stderr.
 
     The `keeper` of the cache is told that the tree is in use meanwhile, and then as long as a link
-    points at it. The cache that holds the tree, a `store` that is a directory, and the home
-    directory are protected. Raises what `checkout` raises, and `CacheUnusable` if the tree's
-    manifest is gone.
+    points at it. The cache that holds the tree, a `store` that is a directory, what looks like a
+    cache or a store at `dest`, and the home directory are protected. Raises what `checkout` raises,
+    and `CacheUnusable` if the tree's manifest is gone.
     """
     state_directory = tree.parents[1]
     manifest = read_manifest(state_directory, snapshot_id)
     guarded = replace(
         options,
-        protected=(*options.protected, state_directory, *_directory_of(store)),
+        protected=(
+            *options.protected,
+            state_directory,
+            *_directory_of(store),
+            *_recognized(dest, below=options.delete),
+        ),
         home=_home(context),
     )
     name = f"checkout {snapshot_id[:12]}"
@@ -81,6 +92,25 @@ def read_manifest(state_directory: Path, snapshot_id: SnapshotId) -> Manifest:
 def _directory_of(store: str) -> tuple[Path, ...]:
     uri = parse_store_uri(store) if store else None
     return (Path(uri.path),) if uri is not None and uri.scheme == "file" else ()
+
+
+def _recognized(dest: Path, *, below: bool) -> Iterator[Path]:
+    """Find caches and stores that nobody named: `dest`, what it lies in and, `below`, what it has.
+
+    Taking one for a destination, and worse for one to be mirrored, would destroy it.
+    """
+    resolved = Path(os.path.realpath(dest))
+    for place in (resolved, *resolved.parents):
+        if _looks_kept(place):
+            yield place
+    with suppress(OSError):
+        for place in resolved.iterdir() if below else ():
+            if _looks_kept(place):
+                yield place
+
+
+def _looks_kept(place: Path) -> bool:
+    return any(all((place / name).is_dir() for name in names) for names in _LAYOUTS)
 
 
 def _home(context: Context) -> Path | None:

@@ -12,6 +12,8 @@ from snapd.model.checkouts import CheckoutOptions, CheckoutReport
 from snapd.model.errors import CacheUnusable, DangerousDestination, DigestMismatch
 from tests.samples import Sample, sample
 
+CACHE_DIRECTORIES = ("blobs", "manifests", "staging", "trees")
+
 
 @pytest.fixture
 def cached(tmp_path: Path) -> tuple[Sample, Path]:
@@ -49,6 +51,21 @@ def test_cache_store_and_home_are_protected(
     store = f"file://{tmp_path / 'store'}"
     with pytest.raises(DangerousDestination):
         lay_out(context, made.id, tree, tmp_path / where, CheckoutOptions(), store=store)
+
+
+@pytest.mark.parametrize("names", [(".manifests", ".objects"), CACHE_DIRECTORIES])
+@pytest.mark.parametrize("where", ["other", "other/below", "."])
+def test_a_store_or_a_cache_that_nobody_named_is_recognized(
+    tmp_path: Path, cached: tuple[Sample, Path], names: tuple[str, ...], where: str
+) -> None:
+    made, tree = cached
+    for name in names:
+        (tmp_path / "volume" / "other" / name).mkdir(parents=True)
+    context, dest = Context({}, quiet=True), tmp_path / "volume" / where
+    with pytest.raises(DangerousDestination):
+        lay_out(context, made.id, tree, dest, CheckoutOptions(delete=True))
+    (tmp_path / "volume" / "other" / names[0]).rmdir()
+    assert lay_out(context, made.id, tree, dest, CheckoutOptions(delete=True)).files == 2
 
 
 def test_a_store_elsewhere_protects_nothing_here(
