@@ -29,6 +29,7 @@ _COMPLETE = "_SNAPCTL_COMPLETE"
 def main() -> int:
     """Run one command and return its exit code."""
     _handle_signals()
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A path need not be UTF-8; it is printed as it is rather than not at all.
         sys.stdout.reconfigure(errors="surrogateescape")
@@ -48,6 +49,16 @@ def main() -> int:
         _abandon(sys.stdout)
         return _fail(ActionFailed(f"can't write to stdout: {error.strerror}"), context, arguments)
     return code
+
+
+def _open_closed_streams() -> None:
+    """Point streams that the caller closed at nothing; else a file or socket takes their number."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    # They are None if they were closed, whatever their types say; they stay open to the end.
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
 
 
 def _handle_signals() -> None:

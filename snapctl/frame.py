@@ -144,6 +144,17 @@ def id_option(*, required: bool = True) -> Callable[[Decorated], Decorated]:
     )
 
 
+def dest_argument(*, required: bool) -> Callable[[Decorated], Decorated]:
+    """Add DEST. It may not be empty, as a script's unset variable is: that is no destination."""
+    return click.argument("dest", required=required, type=click.Path(), callback=_refuse_empty)
+
+
+def _refuse_empty(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    if value == "":
+        raise click.BadParameter("it is empty; say . for the working directory.")
+    return value
+
+
 def _read_standalone(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     word = value.strip().lower()
     meant = _SWITCH_WORDS.get(word, word)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
-from snapd.model.errors import SnapsyncError
+from snapd.model.errors import ActionFailed, SnapsyncError
 
 _BOLD, _RED, _RESET = "\x1b[1m", "\x1b[31m", "\x1b[0m"
 
@@ -46,16 +46,25 @@ class Output:
         if self.events:
             self.event(document)
             return
-        self.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+        self._write(json.dumps(document, ensure_ascii=False, indent=2))
 
     def event(self, document: Any) -> None:
         """Print one line of an NDJSON stream, at once."""
-        self.stdout.write(_compact(document) + "\n")
-        self.stdout.flush()
+        self._write(_compact(document), at_once=True)
 
     def line(self, text: str) -> None:
         """Print one line of a result."""
-        self.stdout.write(f"{text}\n")
+        self._write(text)
+
+    def _write(self, line: str, *, at_once: bool = False) -> None:
+        try:
+            self.stdout.write(f"{line}\n")
+            if at_once:
+                self.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise ActionFailed(f"can't write to stdout: {error.strerror}") from error
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print text columns under a heading, as wide as their widest cell."""

@@ -9,7 +9,7 @@ import click
 
 from snapctl.caches import cache_directories
 from snapctl.context import Context
-from snapctl.frame import config_option, id_option, verb
+from snapctl.frame import config_option, dest_argument, id_option, verb
 from snapd.model.checkouts import CHECKOUT_MODES, CheckoutMode, CheckoutOptions
 from snapd.model.errors import SnapshotNotFound, UsageError
 from snapd.model.ids import SnapshotId, parse_snapshot_id
@@ -25,7 +25,7 @@ from snapd.model.ids import SnapshotId, parse_snapshot_id
     ],
 )
 @id_option()
-@click.argument("dest", type=click.Path())
+@dest_argument(required=True)
 @click.option(
     "--mode",
     type=click.Choice(CHECKOUT_MODES),

@@ -12,6 +12,7 @@ from snapctl.context import Context
 from snapctl.frame import (
     cache_dir_option,
     config_option,
+    dest_argument,
     id_option,
     standalone_option,
     store_option,
@@ -60,7 +61,7 @@ class _Options:
 )
 @id_option()
 @store_option()
-@click.argument("dest", required=False, type=click.Path())
+@dest_argument(required=False)
 @click.option(
     "--mode",
     type=click.Choice(["auto", "reflink", "hardlink", "copy", "symlink"]),

@@ -177,11 +177,12 @@ def test_a_reader_that_goes_away_is_no_story(tmp_path: Path, at: Path) -> None:
     assert ran.stderr == ""
 
 
-def test_output_that_can_not_be_written_fails_in_words(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_can_not_be_written_fails_in_words(tmp_path: Path, unbuffered: str) -> None:
     with open("/dev/full", "w") as full:
         ran = subprocess.run(
             [sys.executable, "-m", "snapctl", "version", "--json"],
-            env=environment_of(tmp_path),
+            env=environment_of(tmp_path, {"PYTHONUNBUFFERED": unbuffered}),
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -243,3 +244,25 @@ def test_a_terminal_gets_a_bar_and_the_path_stays_alone_on_stdout(tmp_path: Path
     assert ran.stdout == f"/cache/trees/{ID}\n"
     assert "\x1b[?25l" in drawn
     assert "fetched 75 B" in drawn
+
+
+def test_streams_that_were_closed_are_no_defect(tmp_path: Path) -> None:
+    words = f"{sys.executable} -m snapctl version"
+    for closed in (">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
+        ran = subprocess.run(
+            ["sh", "-c", f"{words} {closed}"],
+            env=environment_of(tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (ran.returncode, ran.stderr) == (0, ""), closed
+
+
+@pytest.mark.parametrize("words", [("checkout",), ("pull", "--store", "file:///s")])
+def test_an_empty_destination_is_not_the_working_directory(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    ran = snapctl(*words, "--id", "a" * 64, "", home=tmp_path)
+    assert ran.returncode == 2
+    assert "it is empty; say . for the working directory" in ran.stderr
