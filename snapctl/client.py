@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any
 
+from snapd.model.care import Proof, ProofProgress
 from snapd.model.errors import (
     AccessDenied,
     ActionFailed,
@@ -76,6 +77,25 @@ class Client:
     def cancel(self, job_id: str) -> JobView:
         """Stop a job, for all who wait for it."""
         return JobView.from_json(self._document("DELETE", f"/v1/jobs/{_segment(job_id)}"))
+
+    def prove(self, snapshot_id: str) -> Generator[ProofProgress, None, Proof]:
+        """Prove a tree of the cache now: yields how far that is and returns the proof.
+
+        Raises what keeps it from being proven. Closing the generator ends it.
+        """
+        path = f"/v1/snapshots/{_segment(snapshot_id)}/verify"
+        with self._exchange("POST", path) as (connection, response):
+            while line := self._line(connection, response, None):
+                document = json.loads(line)
+                if document["state"] == "done":
+                    return Proof.from_json(document["proof"])
+                if document["state"] == "failed":
+                    raise error_from_json(document["error"])
+                yield ProofProgress.from_json(document)
+        raise DaemonNotRunning(
+            f"the daemon at {self.socket_path} closed the connection before the proof ended",
+            hint="Run the same command again.",
+        )
 
     def snapshots(self) -> list[SnapshotView]:
         """List the complete snapshots of the cache."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,9 @@ import anyio
 
 from snapctl.context import Context
 from snapctl.progress import PullProgress, pull_progress
+from snapd.model.care import Proof, ProofProgress
 from snapd.model.errors import Interrupted, TimedOut, UsageError
+from snapd.model.ids import SnapshotId
 from snapd.model.jobs import JobView, PullRequest
 from snapd.model.settings import Settings
 from snapd.node import open_node
@@ -82,6 +85,30 @@ async def _pull(
         f"the pull of {request.snapshot_id} did not end within --timeout",
         hint="Allow more time and run it again: what is verified stays in the cache.",
     )
+
+
+def prove_here(
+    context: Context,
+    snapshot_id: SnapshotId,
+    *,
+    cache_dir: str | None,
+    on_progress: Callable[[ProofProgress], None],
+) -> Proof:
+    """Prove a tree of the user's own cache in this process; see `snapd.actions.prove`."""
+    _quiet_logs(context)
+    settings = context.settings()
+    directory = cache_directory(context, settings, cache_dir)
+
+    async def run() -> Proof:
+        async with open_node(
+            replace(settings, daemon=replace(settings.daemon, stores=("*",))),
+            cache_directory=directory,
+            observer=SilentObserver(),
+            now=time.time,  # noqa: TID251 - the clock that the node is given
+        ) as node:
+            return await node.prove(snapshot_id, on_progress)
+
+    return anyio.run(run, backend_options={"use_uvloop": True})
 
 
 def _quiet_logs(context: Context) -> None:

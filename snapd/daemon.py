@@ -14,6 +14,7 @@ import anyio
 from anyio import to_thread
 
 from snapd import __version__
+from snapd.api.care import add_care
 from snapd.api.control import control_app
 from snapd.api.health import health_app
 from snapd.api.leases import add_leases
@@ -75,6 +76,7 @@ async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
                 add_receipts(control, node.receipt)
                 add_leases(control, node)
                 add_space(control, node)
+                add_care(control, node)
                 async with serve_socket(control, listener):
                     node.pulls.admission.begin_sweeping()
                     daemon.announce()

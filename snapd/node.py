@@ -14,9 +14,13 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
+from snapd.actions.prove import prove
 from snapd.actions.pulls import Pulls, open_pulls
 from snapd.actions.receipts import ensure_receipt
+from snapd.actions.repair import Repairer
+from snapd.actions.scrub import Scrub
 from snapd.disk.cache import Cache, open_cache
+from snapd.model.care import Proof, ProofProgress, ScrubView
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import PullRequest, SnapshotView
 from snapd.model.leases import Lease, LeaseRequest
@@ -38,10 +42,12 @@ class Node:
     cache: Cache
     stores: Stores
     pulls: Pulls
+    repairer: Repairer
+    scrub: Scrub
 
     async def snapshots(self) -> list[SnapshotView]:
         """List the complete snapshots of the cache, the last used first."""
-        return await to_thread.run_sync(self.cache.index.snapshots)
+        return await to_thread.run_sync(self.cache.snapshots)
 
     async def receipt(self, snapshot_id: SnapshotId) -> Receipt | None:
         """Find the receipt of a complete snapshot; None if the cache does not have it."""
@@ -58,6 +64,16 @@ class Node:
     async def evict(self, snapshot_id: SnapshotId, *, given_out_too: bool) -> SweepReport:
         """Evict one snapshot; raises `SnapshotNotFound`, `SnapshotInUse`."""
         return await self.pulls.admission.evict(snapshot_id, given_out_too=given_out_too)
+
+    async def scrub_view(self) -> ScrubView:
+        """Show how the scrub stands."""
+        return await self.scrub.view()
+
+    async def prove(
+        self, snapshot_id: SnapshotId, on_progress: Callable[[ProofProgress], None]
+    ) -> Proof:
+        """Prove the tree of a snapshot now; see `actions.prove`."""
+        return await prove(self.cache, self.repairer, snapshot_id, on_progress)
 
     async def leases(self) -> list[Lease]:
         """List who holds which snapshot now, by snapshot; whoever got a path lately holds too."""
@@ -80,6 +96,7 @@ class Node:
         self.settings = settings
         self.stores.allow(settings.daemon.stores)
         self.pulls.admission.apply(settings.cache)
+        self.scrub.apply(settings.scrub)
         self.pulls.resize(
             running_max=settings.daemon.pulls_running_max,
             queued_max=settings.daemon.pulls_queued_max,
@@ -104,16 +121,18 @@ async def open_node(
         return open_store(uri, chosen, settings.transfer, observer)
 
     async with (
-        _open_cache(settings, cache_directory, now) as cache,
+        _open_cache(settings, cache_directory, observer, now) as cache,
         open_stores(opener, settings.daemon.stores) as stores,
         open_pulls(settings, cache, stores, observer, now) as pulls,
     ):
-        yield Node(settings, cache, stores, pulls)
+        repairer = Repairer(pulls.workshop, lambda: stores.allowed)
+        scrub = Scrub(cache, repairer, settings.scrub, observer=observer, now=now)
+        yield Node(settings, cache, stores, pulls, repairer, scrub)
 
 
 @asynccontextmanager
 async def _open_cache(
-    settings: Settings, directory: Path, now: Callable[[], float]
+    settings: Settings, directory: Path, observer: Observer, now: Callable[[], float]
 ) -> AsyncIterator[Cache]:
     """Open the cache and close it in worker threads; both look at the disk."""
     opened = open_cache(
@@ -123,6 +142,7 @@ async def _open_cache(
         now=now,
         quarantine_max_bytes=settings.cache.quarantine_max_bytes,
         kubelet_directory=Path(settings.cache.kubelet_directory),
+        on_rehash=observer.on_rehashed,
     )
     cache = await to_thread.run_sync(opened.__enter__)
     try:

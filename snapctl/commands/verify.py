@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,16 @@ import click
 
 from snapctl.caches import cache_directories
 from snapctl.context import Context
-from snapctl.frame import config_option, id_option, store_option, verb
+from snapctl.frame import (
+    cache_dir_option,
+    config_option,
+    id_option,
+    standalone_option,
+    store_option,
+    verb,
+)
 from snapctl.laying_out import read_manifest as read_cached_manifest
+from snapctl.obtaining import works_here
 from snapctl.stores import with_store
 from snapctl.walking import ShowProgress, WalkFlags, late_meter, walk_options
 from snapd.actions.read import read_manifest
@@ -22,6 +31,7 @@ from snapd.actions.verify import (
     verify_directory,
     verify_snapshot,
 )
+from snapd.model.care import Proof, ProofProgress
 from snapd.model.errors import Interrupted, SnapsyncError, UsageError
 from snapd.model.ids import SnapshotId, parse_snapshot_id
 from snapd.model.manifest import Manifest
@@ -35,22 +45,42 @@ from snapd.remote.base import RemoteStore
         "snapctl verify --id ID --store s3://datasets/imagenet",
         "snapctl verify --id ID ./data",
         "snapctl verify --id ID --store s3://datasets/imagenet ./data",
+        "snapctl verify --deep ID",
     ],
 )
-@id_option()
+@id_option(required=False)
 @store_option(required=False)
 @click.argument("directory", required=False, type=click.Path())
+@click.option("--deep", is_flag=True, help="Prove the tree in the node's cache, and repair it.")
+@standalone_option
+@cache_dir_option
 @walk_options
 @config_option
 def command(
-    context: Context, snapshot_id: str, store: str | None, directory: str | None, **walk: Any
+    context: Context,
+    snapshot_id: str | None,
+    store: str | None,
+    directory: str | None,
+    deep: bool,
+    standalone: str,
+    cache_dir: str | None,
+    **walk: Any,
 ) -> None:
     """Hash a snapshot again: every object of a store's, or every file of DIRECTORY.
+
+    With --deep it is the tree of that ID in the node's cache: every name, mode and byte. What is
+    wrong there is fetched anew and put right; exit 12 if that can't be.
 
     With DIRECTORY, a store is read only to name what differs, and --exclude, --no-follow and --jobs
     are those of `snapctl id`. Nothing is written. Missing and wrong objects are collected, and the
     first is reported with the number of all (exit 12).
     """
+    if deep:
+        wanted = _named_once(snapshot_id, directory)
+        _print_proof(context, _prove(context, wanted, standalone, cache_dir))
+        return
+    if snapshot_id is None:
+        raise UsageError("name the snapshot with --id")
     wanted = parse_snapshot_id(snapshot_id)
     flags = WalkFlags(**walk)
     try:
@@ -64,6 +94,52 @@ def command(
     except KeyboardInterrupt:
         raise Interrupted("interrupted: the rest was not verified") from None
     _print(context, report)
+
+
+def _named_once(snapshot_id: str | None, argument: str | None) -> SnapshotId:
+    """Take the ID from `--deep ID` or `--deep --id ID`."""
+    if (named := argument or snapshot_id) is None:
+        raise UsageError("name the snapshot: `snapctl verify --deep ID`")
+    return parse_snapshot_id(named)
+
+
+def _prove(context: Context, wanted: SnapshotId, standalone: str, cache_dir: str | None) -> Proof:
+    try:
+        with late_meter(context, f"verify {wanted[:12]}") as show:
+
+            def on_progress(now: ProofProgress) -> None:
+                text = f"{now.files_done} of {now.files_total} files, {format_size(now.bytes_done)}"
+                show(text, now.files_done, now.files_total)
+
+            if works_here(context, standalone):
+                from snapctl.engine import prove_here
+
+                return prove_here(context, wanted, cache_dir=cache_dir, on_progress=on_progress)
+            return _follow(context.client().prove(wanted), on_progress)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted: the rest was not verified") from None
+
+
+def _follow(
+    proving: Generator[ProofProgress, None, Proof], on_progress: Callable[[ProofProgress], None]
+) -> Proof:
+    with closing(proving):
+        while True:
+            try:
+                on_progress(next(proving))
+            except StopIteration as ended:
+                proof: Proof = ended.value
+                return proof
+
+
+def _print_proof(context: Context, proof: Proof) -> None:
+    if context.output.as_json:
+        context.output.print_json(proof.to_json())
+        return
+    if proof.repaired:
+        context.output.note(f"{proof.repaired} damaged objects were fetched again and put right")
+    size = format_size(proof.size_bytes)
+    context.output.line(f"{proof.snapshot_id} verified: {proof.files} files, {size}")
 
 
 def _verify_directory(

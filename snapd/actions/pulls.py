@@ -111,6 +111,11 @@ class Pulls:
         return self._workshop.fetcher.budget
 
     @property
+    def workshop(self) -> Workshop:
+        """What pulls share, for whatever else fetches."""
+        return self._workshop
+
+    @property
     def admission(self) -> Admission:
         """Who may write how much, and what is swept."""
         return self._workshop.admission

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -20,6 +21,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _FICLONE = 0x40049409
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
+_IOPRIO_CALLS = {"x86_64": (251, 252), "aarch64": (30, 31), "riscv64": (30, 31)}
+_IOPRIO_WHO_PROCESS = 1
+_IOPRIO_IDLE = 3 << 13
+_NOT_CACHED = frozenset({errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 _COPY_PIECE_BYTES = 1 << 26
 _READ_PIECE_BYTES = 1 << 20
 
@@ -115,6 +120,51 @@ def pwrite_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> No
         with memoryview(data) as view:
             while written < len(data):
                 written += os.pwrite(fd, view[written:], offset + written)
+
+
+@contextmanager
+def idle_io() -> Iterator[None]:
+    """Let others go first on the disk, for what this thread does in the block.
+
+    Where the kernel or the scheduler of the disk knows no such thing, nothing changes.
+    """
+    numbers = _IOPRIO_CALLS.get(platform.machine())
+    if numbers is None:
+        yield
+        return
+    set_priority, get_priority = numbers
+    before = _libc.syscall(get_priority, _IOPRIO_WHO_PROCESS, 0)
+    _libc.syscall(set_priority, _IOPRIO_WHO_PROCESS, 0, _IOPRIO_IDLE)
+    try:
+        yield
+    finally:
+        if before >= 0:
+            _libc.syscall(set_priority, _IOPRIO_WHO_PROCESS, 0, before)
+
+
+def read_in_passing(fd: int, buffer: memoryview, offset: int) -> int:
+    """Fill a buffer from a file without leaving more of it in the page cache than was there.
+
+    Needs a file that was opened for `random_access`, so that nothing is read ahead. Returns how
+    many bytes were read.
+    """
+    try:
+        count = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+    except OSError as exc:
+        if exc.errno not in _NOT_CACHED:
+            raise
+        count = 0
+    if count == len(buffer):
+        return count
+    count = os.preadv(fd, [buffer], offset)
+    if count:
+        os.posix_fadvise(fd, offset, count, os.POSIX_FADV_DONTNEED)
+    return count
+
+
+def random_access(fd: int) -> None:
+    """Keep the kernel from reading ahead in a file."""
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
 
 
 def can_link_unnamed(dir_fd: int, probe_name: str) -> bool:

@@ -21,7 +21,9 @@ from snapd.disk.publishing import PERMISSION_BITS, blob_name
 from snapd.disk.repairs import Blob, Repairs
 from snapd.disk.staging import Staging
 from snapd.disk.trees import DIRECTORY_BITS, Trees
+from snapd.model.errors import ActionFailed
 from snapd.model.ids import Digest, SnapshotId
+from snapd.model.manifest import Manifest
 
 logger = logging.getLogger(__name__)
 
@@ -75,25 +77,29 @@ class Mender:
 
     def _mend_one(self, snapshot_id: SnapshotId, blob: Blob, holding: SnapshotId | None) -> bool:
         if snapshot_id == holding:
-            self._relink(snapshot_id, blob)
-            return True
+            return self._relink(snapshot_id, blob)
         lock = self._lock(snapshot_id)
         if not lock.try_acquire():
             return False
         try:
-            if self._trees.has(snapshot_id):
-                self._relink(snapshot_id, blob)
+            return not self._trees.has(snapshot_id) or self._relink(snapshot_id, blob)
         finally:
             lock.release()
-        return True
 
-    def _relink(self, snapshot_id: SnapshotId, blob: Blob) -> None:
+    def _relink(self, snapshot_id: SnapshotId, blob: Blob) -> bool:
+        """Give one tree the object, or the whole tree anew if its directories are not right."""
         text = self._manifests.load(snapshot_id)
         if text is None:
-            return
-        with fsops.translated(f"can't repair snapshot {snapshot_id}", self._trees.root):
-            for path in _paths(text, blob):
-                self._replace(snapshot_id, path, blob, text)
+            return False
+        try:
+            with fsops.translated(f"can't repair snapshot {snapshot_id}", self._trees.root):
+                for path in _paths(text, blob):
+                    self._replace(snapshot_id, path, blob, text)
+        except ActionFailed as error:
+            logger.warning("%s; it is laid out anew", error.message)
+            self._trees.remove(snapshot_id)
+            self._trees.build(Manifest.parse(text, expected_id=snapshot_id))
+        return True
 
     def _replace(self, snapshot_id: SnapshotId, path: bytes, blob: Blob, text: bytes) -> None:
         """Let one name of a tree be the blob; its directories keep the modes of the manifest."""

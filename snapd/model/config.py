@@ -16,6 +16,7 @@ from snapd.model.settings import (
     CacheSettings,
     DaemonSettings,
     LogSettings,
+    ScrubSettings,
     Settings,
     StoreSettings,
     TransferSettings,
@@ -27,6 +28,7 @@ SECTIONS: Mapping[str, type] = MappingProxyType(
     {
         "daemon": DaemonSettings,
         "cache": CacheSettings,
+        "scrub": ScrubSettings,
         "transfer": TransferSettings,
         "log": LogSettings,
     }
@@ -36,6 +38,7 @@ SECTIONS: Mapping[str, type] = MappingProxyType(
 _MAY_BE_ZERO = frozenset(
     {
         "quarantine_max_bytes",
+        "bytes_per_second",
         "max_bytes",
         "min_free_bytes",
         "orphan_seconds",
@@ -77,6 +80,7 @@ def settings_from_document(document: Mapping[str, Any]) -> Settings:
     return Settings(
         daemon=daemon,
         cache=cache,
+        scrub=_section(ScrubSettings, tables["scrub"], "scrub"),
         transfer=transfer,
         log=_section(LogSettings, tables["log"], "log"),
         stores=_stores(document.get("store", [])),

@@ -22,6 +22,7 @@ RELOADABLE: Mapping[str, frozenset[str]] = MappingProxyType(
                 "orphan_seconds",
             }
         ),
+        "scrub": frozenset({"bytes_per_second", "interval_seconds"}),
         "log": frozenset({"format", "level"}),
     }
 )
@@ -45,7 +46,7 @@ def plan_reload(running: Settings, wanted: Settings) -> Reload:
     settings = running
     changed: list[str] = []
     need_restart: list[str] = []
-    for section in ("daemon", "cache", "transfer", "log"):
+    for section in ("daemon", "cache", "scrub", "transfer", "log"):
         old, new = getattr(running, section), getattr(wanted, section)
         differing = _differing(old, new)
         reloadable = [key for key in differing if key in RELOADABLE.get(section, ())]

@@ -78,6 +78,16 @@ class CacheSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ScrubSettings:
+    """`[scrub]`: how the objects of the cache are hashed again in the background."""
+
+    bytes_per_second: int = 20 * MIB
+    """0: not at all."""
+    interval_seconds: float = 7 * 86400.0
+    """From the beginning of a round to that of the next."""
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonSettings:
     """`[daemon]`: sockets, limits of admission, patience at the end."""
 
@@ -111,6 +121,7 @@ class Settings:
 
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+    scrub: ScrubSettings = field(default_factory=ScrubSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
     log: LogSettings = field(default_factory=LogSettings)
     stores: tuple[StoreSettings, ...] = ()

@@ -59,6 +59,7 @@ class Metrics:
         self._describe_store()
         self._describe_space()
         self._describe_node()
+        self._describe_care()
         Info("snapd_build", "The running version.", registry=self.registry).info(
             {"version": version}
         )
@@ -79,6 +80,8 @@ class Metrics:
             self._refused.labels(reason)
         for outcome in ("accepted", "refused"):
             self._reloads.labels(outcome)
+        for outcome in ("right", "damaged"):
+            self._rehashed.labels(outcome)
 
     def _describe_pulls(self) -> None:
         registry = self.registry
@@ -192,6 +195,39 @@ class Metrics:
             "snapd_config_reloads", "Configuration reloads.", ["outcome"], registry=self.registry
         )
 
+    def _describe_care(self) -> None:
+        registry = self.registry
+        self._rehashed = Counter(
+            "snapd_rehashed_objects",
+            "Cached objects that looked changed, or were suspect, and were hashed again.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._repaired = Counter(
+            "snapd_repaired_objects",
+            "Damaged objects that are right again in all trees.",
+            registry=registry,
+        )
+        self._scrubbed = Counter(
+            "snapd_scrub_objects", "Objects that the scrub has hashed.", registry=registry
+        )
+        self._scrubbed_bytes = Counter(
+            "snapd_scrub_bytes", "Bytes that the scrub has hashed.", registry=registry
+        )
+        self._scrub_errors = Counter(
+            "snapd_scrub_errors", "Objects that the scrub found damaged.", registry=registry
+        )
+        self._scrub_progress = Gauge(
+            "snapd_scrub_progress_ratio",
+            "Which part of the running round is done.",
+            registry=registry,
+        )
+        self._scrub_ended = Gauge(
+            "snapd_scrub_round_end_timestamp_seconds",
+            "When the last round of the scrub ended; 0 if none has since the start.",
+            registry=registry,
+        )
+
     def on_request(self, operation: str, outcome: str, seconds: float, size_bytes: int) -> None:
         """See `Observer`."""
         self._requests.labels(operation, outcome).inc()
@@ -224,6 +260,30 @@ class Metrics:
     def on_refused(self, reason: RefusalReason) -> None:
         """See `Observer`."""
         self._refused.labels(reason).inc()
+
+    def on_rehashed(self, size_bytes: int, right: bool) -> None:
+        """See `Observer`."""
+        del size_bytes
+        self._rehashed.labels("right" if right else "damaged").inc()
+
+    def on_scrubbed(self, objects: int, size_bytes: int, progress: float) -> None:
+        """See `Observer`."""
+        self._scrubbed.inc(objects)
+        self._scrubbed_bytes.inc(size_bytes)
+        self._scrub_progress.set(progress)
+
+    def on_scrub_round(self, ended_at: float) -> None:
+        """See `Observer`."""
+        self._scrub_progress.set(0)
+        self._scrub_ended.set(ended_at)
+
+    def on_scrub_damage(self, objects: int) -> None:
+        """See `Observer`."""
+        self._scrub_errors.inc(objects)
+
+    def on_repaired(self, objects: int) -> None:
+        """See `Observer`."""
+        self._repaired.inc(objects)
 
     def on_reload(self, *, accepted: bool) -> None:
         """Take note of a configuration reload and whether the new one is in force."""

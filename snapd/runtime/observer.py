@@ -45,6 +45,26 @@ class Observer(Protocol):
         """Take note of a pull that was refused because it does not fit."""
         ...
 
+    def on_rehashed(self, size_bytes: int, right: bool) -> None:
+        """Take note of a cached object that looked changed and was hashed again."""
+        ...
+
+    def on_scrubbed(self, objects: int, size_bytes: int, progress: float) -> None:
+        """Take note of what the scrub has hashed, and how far its round is, 0 to 1."""
+        ...
+
+    def on_scrub_round(self, ended_at: float) -> None:
+        """Take note of the end of a round of the scrub."""
+        ...
+
+    def on_scrub_damage(self, objects: int) -> None:
+        """Take note of objects that the scrub found damaged."""
+        ...
+
+    def on_repaired(self, objects: int) -> None:
+        """Take note of damaged objects that are right again in all trees."""
+        ...
+
 
 class SilentObserver:
     """Watches nothing."""
@@ -68,4 +88,19 @@ class SilentObserver:
         """See `Observer`."""
 
     def on_refused(self, reason: RefusalReason) -> None:
+        """See `Observer`."""
+
+    def on_rehashed(self, size_bytes: int, right: bool) -> None:
+        """See `Observer`."""
+
+    def on_scrubbed(self, objects: int, size_bytes: int, progress: float) -> None:
+        """See `Observer`."""
+
+    def on_scrub_round(self, ended_at: float) -> None:
+        """See `Observer`."""
+
+    def on_scrub_damage(self, objects: int) -> None:
+        """See `Observer`."""
+
+    def on_repaired(self, objects: int) -> None:
         """See `Observer`."""

@@ -32,6 +32,10 @@ def every_kind() -> Metrics:
     observer.on_pull_ended("done", 12.0)
     observer.on_evicted("watermark", 2, 8192)
     observer.on_refused("quota")
+    observer.on_rehashed(100, False)
+    observer.on_scrubbed(7, 4096, 0.5)
+    observer.on_scrub_damage(2)
+    observer.on_repaired(1)
     metrics.on_reload(accepted=True)
     metrics.set_ready(True)
     metrics.set_loop_lag(0.25)
@@ -56,6 +60,13 @@ def test_what_happened_is_what_a_scraper_reads() -> None:
     assert seen["snapd_evicted_bytes_total", "watermark"] == 8192
     assert seen["snapd_pulls_refused_total", "quota"] == 1
     assert seen["snapd_pulls_refused_total", "disk"] == 0
+    assert seen["snapd_rehashed_objects_total", "damaged"] == 1
+    assert seen["snapd_rehashed_objects_total", "right"] == 0
+    assert seen[("snapd_scrub_objects_total",)] == 7
+    assert seen[("snapd_scrub_bytes_total",)] == 4096
+    assert seen[("snapd_scrub_errors_total",)] == 2
+    assert seen[("snapd_scrub_progress_ratio",)] == 0.5
+    assert seen[("snapd_repaired_objects_total",)] == 1
     assert seen[("snapd_ready",)] == 1
     assert seen[("snapd_event_loop_lag_seconds",)] == 0.25
     assert seen["snapd_pulls", "running"] == 2
@@ -93,6 +104,14 @@ def test_every_metric_is_documented_and_every_documented_one_exists() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", DOCUMENT.read_text(), re.MULTILINE)
     assert dict(rows) == exported()
     assert len(rows) == len(dict(rows))
+
+
+def test_the_end_of_a_round_is_shown() -> None:
+    metrics = every_kind()
+    metrics.on_scrub_round(99.5)
+    seen = samples(metrics)
+    assert seen[("snapd_scrub_progress_ratio",)] == 0
+    assert seen[("snapd_scrub_round_end_timestamp_seconds",)] == 99.5
 
 
 def test_names_follow_the_conventions() -> None:
