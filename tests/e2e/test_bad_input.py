@@ -186,34 +186,34 @@ def on_a_small_disk(host: Host, small: Path, size: str, *command: str) -> Ran:
     return host.command(*prefix, str(host.program("snapctl")), *command)
 
 
-def test_a_disk_that_fills_during_fetch(host: Host, tmp_path: Path) -> None:
-    """Many small objects take more blocks than their sizes say, so the plan can't foresee it."""
-    made = sample({f"f{number}": f"{number}".encode() * 20 for number in range(1500)})
-    write_files(tmp_path / "store", made.keys())
-    small = tmp_path / "small"
-    arguments = ("pull", "--id", made.id, "--store", f"file://{tmp_path}/store", "--standalone")
-    ran = on_a_small_disk(
-        host, small, "4m", *arguments, "--json", "--cache-dir", str(small / "cache")
-    )
-    assert_refused(ran, 11, "no_space", str(small))
-    left = (tmp_path / "small.after").read_text(encoding="utf-8").splitlines()
-    assert any("/blobs/" in name for name in left)
-    assert not [name for name in left if "/trees/" in name or "/staging/" in name]
-
-
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"big": os.urandom(6_000_000)},
+        # Little to fetch, but each object takes a block.
+        {f"f{number}": f"{number}".encode() * 20 for number in range(1500)},
+    ],
+    ids=["one-large", "many-small"],
+)
 def test_a_snapshot_larger_than_the_disk_is_refused_before_fetching(
-    host: Host, tmp_path: Path
+    host: Host, tmp_path: Path, files: dict[str, bytes]
 ) -> None:
-    made = sample({"big": os.urandom(6_000_000)})
+    made = sample(files)
     write_files(tmp_path / "store", made.keys())
     small = tmp_path / "small"
-    arguments = ("pull", "--id", made.id, "--store", f"file://{tmp_path}/store", "--standalone")
+    write_files(tmp_path, {"snapsync.toml": b"[cache]\nmin_free_bytes = 0\n"})
+    arguments = ("--config", str(tmp_path / "snapsync.toml"), "--cache-dir", str(small / "cache"))
     ran = on_a_small_disk(
-        host, small, "4m", *arguments, "--json", "--cache-dir", str(small / "cache")
+        host,
+        small,
+        "4m",
+        *("pull", "--id", made.id, "--store", f"file://{tmp_path}/store"),
+        *("--standalone", "--json", *arguments),
     )
-    assert_refused(ran, 11, "no_space", "5.7 MiB")
+    assert_refused(ran, 11, "cache_full", "MiB", str(small))
     left = (tmp_path / "small.after").read_text(encoding="utf-8")
     assert "/blobs/" not in left
+    assert "/trees/" not in left
 
 
 def test_a_disk_that_fills_during_checkout(host: Host, tmp_path: Path) -> None:
