@@ -79,6 +79,7 @@ async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
                 add_care(control, node)
                 async with serve_socket(control, listener):
                     node.pulls.admission.begin_sweeping()
+                    node.scrub.begin()
                     daemon.announce()
                     await daemon.stop_asked.wait()
                     await daemon.drain(node)

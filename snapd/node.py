@@ -31,6 +31,7 @@ from snapd.model.uris import StoreUri
 from snapd.remote.base import RemoteStore
 from snapd.remote.opening import open_store, settings_for
 from snapd.remote.stores import Stores, open_stores
+from snapd.runtime.background import background_tasks
 from snapd.runtime.observer import Observer
 
 
@@ -124,9 +125,10 @@ async def open_node(
         _open_cache(settings, cache_directory, observer, now) as cache,
         open_stores(opener, settings.daemon.stores) as stores,
         open_pulls(settings, cache, stores, observer, now) as pulls,
+        background_tasks() as tasks,
     ):
         repairer = Repairer(pulls.workshop, lambda: stores.allowed)
-        scrub = Scrub(cache, repairer, settings.scrub, observer=observer, now=now)
+        scrub = Scrub(cache, repairer, settings.scrub, tasks, observer=observer, now=now)
         yield Node(settings, cache, stores, pulls, repairer, scrub)
 
 

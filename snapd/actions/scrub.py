@@ -12,6 +12,7 @@ from time import monotonic
 
 import anyio
 from anyio import CapacityLimiter, to_thread
+from anyio.abc import TaskGroup
 
 from snapd.actions.repair import Repairer
 from snapd.disk.cache import Cache
@@ -38,13 +39,14 @@ LOOK_AT_CLOCK_SECONDS = 3600.0
 
 
 class Scrub:
-    """The scrub of one cache; `keep_scrubbing` and `keep_repairing` run as long as the daemon."""
+    """The scrub of one cache. Its tasks end with the task group, before the cache is closed."""
 
     def __init__(
         self,
         cache: Cache,
         repairer: Repairer,
         settings: ScrubSettings,
+        task_group: TaskGroup,
         *,
         observer: Observer,
         now: Callable[[], float],
@@ -52,6 +54,7 @@ class Scrub:
         self._cache = cache
         self._repairer = repairer
         self._settings = settings
+        self._task_group = task_group
         self._observer = observer
         self._now = now
         self._limiter = CapacityLimiter(1)
@@ -82,7 +85,12 @@ class Scrub:
             waiting_for_repair=len(waiting),
         )
 
-    async def keep_scrubbing(self) -> None:
+    def begin(self) -> None:
+        """Begin to scrub, and to repair what is still to be repaired."""
+        self._task_group.start_soon(self._keep_scrubbing)
+        self._task_group.start_soon(self._keep_repairing)
+
+    async def _keep_scrubbing(self) -> None:
         """Run rounds for ever, each when it is due."""
         while True:
             try:
@@ -98,7 +106,7 @@ class Scrub:
             with anyio.move_on_after(min(wait_seconds, LOOK_AT_CLOCK_SECONDS)):
                 await self._changed.wait()
 
-    async def keep_repairing(self) -> None:
+    async def _keep_repairing(self) -> None:
         """Try again what could not be repaired when it was found, for ever."""
         while True:
             try:
