@@ -28,7 +28,7 @@ from snapd.runtime.observer import Observer
 logger = logging.getLogger(__name__)
 
 STEPS_A_SECOND = 4
-STEP_BYTES_MIN = 256 * 1024
+STEP_BYTES_MIN = 64 * 1024
 STEP_BYTES_MAX = 16 * MIB
 NOTE_SECONDS = 5.0
 """How often the position is written down."""
@@ -128,6 +128,7 @@ class Scrub:
         """Go on with the round that was interrupted, or run a new one, to its end."""
         if not self._state.position:
             self._state = ScrubState("", self._now(), self._state.ended_at)
+            await to_thread.run_sync(self._cache.index.record_scrub, self._state)
         before = (self._objects, self._bytes, self._damaged)
         self._scan = Scan(
             self._cache.blobs,
