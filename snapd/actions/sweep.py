@@ -224,19 +224,19 @@ class Sweeper:
         if not lock.try_acquire():
             return None
         try:
-            links = self._links_of(snapshot_id)
+            text = cache.manifests.load(snapshot_id) or b""
             with cache.giving_lock():
                 if self._holders_of(snapshot_id, given_out_too=given_out_too):
                     return None
                 detached = cache.trees.detach(snapshot_id)
                 cache.index.forget(snapshot_id)
             cache.receipts.remove(snapshot_id)
-            cache.receipts.remove(snapshot_id)
             cache.manifests.remove(snapshot_id)
         finally:
             lock.release()
-        cache.trees.discard(detached)
-        return links
+        with cache.trust.losing_links(text):
+            cache.trees.discard(detached)
+        return links_in(text)
 
     def _clear(self, keys: set[int]) -> Cleared:
         cache, ordered = self._cache, array("Q", sorted(keys))

@@ -195,6 +195,14 @@ class Blobs:
             raise fsops.translate(exc, "can't look at an object", self.root) from exc
         return found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
+    def links(self, name: bytes) -> int:
+        """Tell how many links a blob has beside its own name; 0 if it is not here."""
+        try:
+            found = os.stat(name, dir_fd=self._press.shards[int(name[:2], 16)])
+        except FileNotFoundError:
+            return 0
+        return found.st_nlink - 1
+
     def changed_ns(self, digest: Digest, mode: int) -> int:
         """Tell when the bytes of an object that is here were written."""
         name = blob_name(digest, mode)

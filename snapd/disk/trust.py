@@ -7,9 +7,12 @@ That changes what `stat` tells, and is found here before anybody else is given t
 from __future__ import annotations
 
 import logging
+import re
 import threading
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -20,7 +23,7 @@ from snapd.disk.repairs import Blob, Repairs
 from snapd.model.errors import ObjectLost
 from snapd.model.eviction import MODE_BITS, PREFIX_DIGITS, blob_key
 from snapd.model.ids import Digest
-from snapd.model.manifest import Entry, Manifest
+from snapd.model.manifest import HEAD_MAX_BYTES, Entry, Manifest
 from snapd.model.plan import ObjectRef
 
 logger = logging.getLogger(__name__)
@@ -32,6 +35,8 @@ OnRehash = Callable[[int, bool], None]
 """Told of each blob that had to be hashed again: its size, and whether it was right."""
 
 _T = TypeVar("_T")
+
+_FILE_LINE = re.compile(rb"^F ", re.MULTILINE)
 
 
 def _carry_on() -> None:
@@ -118,6 +123,27 @@ class Trust:
             while self._linked:
                 self.settle(*self._linked.popleft())
 
+    @contextmanager
+    def losing_links(self, manifest_text: bytes) -> Iterator[None]:
+        """Renew the records of blobs that lose the links of one tree in the block and have others.
+
+        Only of those that are as they were verified before it. A crash, and a block that fails,
+        costs a hash of each at its next use.
+        """
+        starts: array[int] = array("Q")
+        seen = Seen()
+        for chunk in _chunks(match.start() for match in _FILE_LINE.finditer(manifest_text)):
+            names = {start: _name_at(manifest_text, start) for start in chunk}
+            shared = {start: name for start, name in names.items() if self._blobs.links(name) > 1}
+            known = self._records.find([_key_of(name) for name in shared.values()])
+            for start, name in shared.items():
+                record = known.get(_key_of(name))
+                if record is not None and self._blobs.stat(name) == record[:4]:
+                    starts.append(start)
+                    seen.add(record)
+        yield
+        self._renew((_name_at(manifest_text, start) for start in starts), seen)
+
     def _prove_entry(self, entry: Entry, on_step: OnStep) -> Record:
         record = self.prove(entry.checksum, entry.mode, on_step)
         if record is None:
@@ -131,9 +157,12 @@ class Trust:
 
     def settle(self, manifest: Manifest, wanted: Sequence[int], seen: Seen) -> list[Blob]:
         """Renew the records of blobs that just got links; lists those that are other files now."""
+        return self._renew(manifest.blob_names(wanted), seen)
+
+    def _renew(self, names: Iterable[bytes], seen: Seen) -> list[Blob]:
         changed: list[Blob] = []
         before = zip(
-            manifest.blob_names(wanted),
+            names,
             seen.sizes,
             seen.inodes,
             seen.mtimes_ns,
@@ -183,6 +212,12 @@ class Trust:
         if record is not None and self._blobs.facts(digest, mode) == record[:4]:
             return True
         return self.prove(digest, mode, on_step) is not None
+
+
+def _name_at(manifest_text: bytes, start: int) -> bytes:
+    """Give the name of the blob of the line that starts there."""
+    _, mode, checksum, _ = manifest_text[start : start + HEAD_MAX_BYTES].split(b" ", 3)
+    return b"%b.%b" % (checksum, mode)
 
 
 def _key_of(name: bytes) -> int:

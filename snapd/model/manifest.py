@@ -26,7 +26,7 @@ COMPONENT_MAX_BYTES = 255
 
 _BLOCK_BYTES = 1024 * 1024  # text handled at a time, so that what parsing needs stays small
 
-_HEAD_MAX_BYTES = 80  # enough for kind, mode, checksum and what follows them
+HEAD_MAX_BYTES = 80  # enough for kind, mode, checksum and what follows them
 
 _COMPONENT = rb"(?!\.{1,2}[/\n])[^/\n\x00]{1,255}+"
 _LINE = re.compile(
@@ -159,7 +159,7 @@ class Manifest:
         text, starts = self.text, self._starts
         for index in indexes:
             start = starts[index]
-            _, mode, checksum, _ = text[start : start + _HEAD_MAX_BYTES].split(b" ", 3)
+            _, mode, checksum, _ = text[start : start + HEAD_MAX_BYTES].split(b" ", 3)
             yield b"%b.%b" % (checksum, mode)
 
     def check_directories(self) -> None:

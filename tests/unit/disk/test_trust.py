@@ -208,3 +208,27 @@ def test_many_objects_are_looked_up_in_batches(cache: Cache, rehashes: Rehashes)
     found = survey(cache, large)
     assert list(found.values()).count(None) == 1
     assert rehashes.wrong == 1
+
+
+def test_a_tree_that_goes_leaves_the_records_of_what_it_shared(
+    cache: Cache, rehashes: Rehashes
+) -> None:
+    publish(cache, ONE)
+    publish(cache, TWO)
+    republish(cache)
+    republish(cache, TWO)
+    hashed = rehashes.right
+    with cache.trust.losing_links(TWO.manifest.text):
+        cache.trees.remove(TWO.id)
+        tick(cache)
+    assert None not in survey(cache, ONE).values()
+    assert rehashes.right == hashed
+
+
+def test_what_was_changed_before_a_tree_goes_is_not_trusted_thereby(cache: Cache) -> None:
+    tree = publish(cache, ONE)
+    publish(cache, TWO)
+    (tree / "d").write_bytes(b"SHARED")
+    with cache.trust.losing_links(TWO.manifest.text):
+        cache.trees.remove(TWO.id)
+    assert survey(cache, ONE)[SHARED.digest] is None
