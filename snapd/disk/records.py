@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from snapd.disk.index import BlobRow, Index
@@ -92,6 +92,10 @@ class Records:
             notes, self._notes = self._notes, {}
         self._write([(key, *record) for key, record in notes.items()])
 
+    def noted(self, keys: Iterable[int]) -> list[Record | None]:
+        """Give what is noted in memory, in the order of the keys."""
+        return list(map(self._notes.get, keys))
+
     def find(self, keys: Sequence[int]) -> dict[int, Record]:
         """Look up what is known of at most `LOOKUP_BLOBS` blobs."""
         notes = self._notes
@@ -136,10 +140,13 @@ class Seen:
         self.sizes, self.inodes = array("Q"), array("Q")
         self.mtimes_ns, self.verified_at = array("q"), array("q")
 
-    def add(self, record: Record) -> None:
-        """Add the next one."""
-        size_bytes, inode, mtime_ns, _, verified_at = record
-        self.sizes.append(size_bytes)
-        self.inodes.append(inode)
-        self.mtimes_ns.append(mtime_ns)
-        self.verified_at.append(verified_at)
+    def __len__(self) -> int:
+        return len(self.inodes)
+
+    def extend(self, records: Iterable[Record]) -> None:
+        """Add the next ones."""
+        sizes, inodes, mtimes_ns, _, verified_at = zip(*records, strict=True)
+        self.sizes.extend(sizes)
+        self.inodes.extend(inodes)
+        self.mtimes_ns.extend(mtimes_ns)
+        self.verified_at.extend(verified_at)

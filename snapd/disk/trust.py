@@ -36,6 +36,8 @@ OnRehash = Callable[[int, bool], None]
 
 _T = TypeVar("_T")
 
+_FRESH_SECONDS = 60
+
 _FILE_LINE = re.compile(rb"^F ", re.MULTILINE)
 
 
@@ -94,20 +96,33 @@ class Trust:
     def look(self, manifest: Manifest, wanted: Sequence[int], on_step: OnStep = _carry_on) -> Seen:
         """Compare all blobs of a snapshot with their records just before it links to them.
 
-        `wanted` are the manifest's distinct objects. Raises `ObjectLost` for the first that is not
-        here or damaged.
+        `wanted` are the manifest's distinct objects. What arrived a moment ago is only looked at
+        afterwards, in `settle_all`. Raises `ObjectLost` for the first that is not here or damaged.
         """
         seen = Seen()
-        stat = self._blobs.stat
-        for chunk in _chunks(enumerate(manifest.blob_names(wanted))):
-            keys = [_key_of(name) for _, name in chunk]
-            known = self._records.find(keys)
-            for (number, name), key in zip(chunk, keys, strict=True):
-                record = known.get(key)
-                if record is None or stat(name) != record[:4]:
-                    record = self._prove_entry(manifest[wanted[number]], on_step)
-                seen.add(record)
+        fresh_since = int(self._now()) - _FRESH_SECONDS
+        for names in _chunks(manifest.blob_names(wanted)):
+            keys = list(map(_key_of, names))
+            noted = self._records.noted(keys)
+            if any(each is None or each[4] < fresh_since for each in noted):
+                entries = map(manifest.__getitem__, wanted[len(seen) : len(seen) + len(names)])
+                seen.extend(self._look_closely(zip(names, keys, entries, strict=True), on_step))
+            else:
+                seen.extend(each for each in noted if each is not None)
         return seen
+
+    def _look_closely(
+        self, blobs: Iterable[tuple[bytes, int, Entry]], on_step: OnStep
+    ) -> list[Record]:
+        chunk = list(blobs)
+        known = self._records.find([key for _, key, _ in chunk])
+        records = []
+        for name, key, entry in chunk:
+            record = known.get(key)
+            if record is None or self._blobs.stat(name) != record[:4]:
+                record = self._prove_entry(entry, on_step)
+            records.append(record)
+        return records
 
     def linked(self, manifest: Manifest, wanted: Sequence[int], seen: Seen) -> None:
         """Take note that the tree of a snapshot was made, for the next `settle_all`."""
@@ -121,7 +136,8 @@ class Trust:
         """
         with self._settling:
             while self._linked:
-                self.settle(*self._linked.popleft())
+                for blob in self.settle(*self._linked.popleft()):
+                    self.prove(*blob)
 
     @contextmanager
     def losing_links(self, manifest_text: bytes) -> Iterator[None]:
@@ -140,7 +156,7 @@ class Trust:
                 record = known.get(_key_of(name))
                 if record is not None and self._blobs.stat(name) == record[:4]:
                     starts.append(start)
-                    seen.add(record)
+                    seen.extend([record])
         yield
         self._renew((_name_at(manifest_text, start) for start in starts), seen)
 

@@ -175,13 +175,30 @@ def test_a_lost_index_costs_one_hash_an_object_and_nothing_else(tmp_path: Path) 
         assert (rehashes.right, rehashes.wrong) == (2, 0)
 
 
-def test_publishing_refuses_what_was_damaged_since_it_was_planned(cache: Cache) -> None:
+def test_publishing_refuses_what_was_damaged_since_it_was_planned(tmp_path: Path) -> None:
+    clock = [7.0]
+    with open_cache(tmp_path / "c", now=lambda: clock[0]) as cache:
+        store_all(cache, ONE)
+        cache.blobs.path(SHARED.digest, 0o644).write_bytes(b"damaged")
+        clock[0] += 100.0
+        with pytest.raises(ObjectLost, match=SHARED.digest):
+            cache.publish(ONE.manifest, store="", now=9.0)
+        assert cache.complete(ONE.id) is None
+        assert_tree(publish(cache, ONE), ONE.manifest)
+
+
+def test_what_is_damaged_between_its_arrival_and_its_tree_is_found_right_after(
+    cache: Cache,
+) -> None:
     store_all(cache, ONE)
-    cache.blobs.path(SHARED.digest, 0o644).write_bytes(b"damaged")
-    with pytest.raises(ObjectLost, match=SHARED.digest):
-        cache.publish(ONE.manifest, store="", now=9.0)
+    tick(cache)
+    cache.blobs.path(SHARED.digest, 0o644).write_bytes(b"SHARED")
+    tree = cache.publish(ONE.manifest, store="", now=9.0)
+    cache.trust.settle_all()
     assert cache.complete(ONE.id) is None
-    assert_tree(publish(cache, ONE), ONE.manifest)
+    assert publish(cache, ONE) == tree
+    assert_tree(tree, ONE.manifest)
+    assert cache.complete(ONE.id) is not None
 
 
 def test_an_object_that_is_replaced_while_its_tree_is_made_is_linked_anew(cache: Cache) -> None:
