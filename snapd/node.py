@@ -30,7 +30,7 @@ from snapd.model.space import PlanView, SweepReport, SweepRequest
 from snapd.model.uris import StoreUri
 from snapd.remote.base import RemoteStore
 from snapd.remote.opening import open_store, settings_for
-from snapd.remote.stores import Stores, open_stores
+from snapd.remote.stores import OpenStore, Stores, open_stores
 from snapd.runtime.background import background_tasks
 from snapd.runtime.observer import Observer
 
@@ -111,19 +111,21 @@ async def open_node(
     cache_directory: Path,
     observer: Observer,
     now: Callable[[], float],
+    opener: OpenStore | None = None,
 ) -> AsyncIterator[Node]:
     """Open a node on a state directory and close it again, pulls first, the cache last.
 
+    `opener` opens stores; without it, as scheme and settings say.
     Raises `CacheUnusable` if the state directory can't be used.
     """
 
-    def opener(uri: StoreUri) -> AbstractAsyncContextManager[RemoteStore]:
+    def by_scheme(uri: StoreUri) -> AbstractAsyncContextManager[RemoteStore]:
         chosen = settings_for(uri, settings.stores)
         return open_store(uri, chosen, settings.transfer, observer)
 
     async with (
         _open_cache(settings, cache_directory, observer, now) as cache,
-        open_stores(opener, settings.daemon.stores) as stores,
+        open_stores(opener or by_scheme, settings.daemon.stores) as stores,
         open_pulls(settings, cache, stores, observer, now) as pulls,
         background_tasks() as tasks,
     ):
