@@ -22,7 +22,8 @@ pid {run}/nginx.pid;
 error_log {run}/error.log warn;
 events {{ worker_connections 4096; }}
 http {{
-  access_log off;
+  log_format asked "$request_method $uri";
+  access_log {access};
   sendfile on;
   tcp_nopush on;
   keepalive_requests 1000000;
@@ -38,15 +39,19 @@ http {{
 
 
 @contextmanager
-def serving(root: Path, run: Path) -> Iterator[str]:
-    """Serve `root/<bucket>/<key>` read-only; give the endpoint URL."""
+def serving(root: Path, run: Path, *, asked: Path | None = None) -> Iterator[str]:
+    """Serve `root/<bucket>/<key>` read-only; give the endpoint URL.
+
+    `asked` gets a line for each request: its method and its path.
+    """
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
     if nginx is None:
         raise SystemExit("the benchmarks need nginx: apt-get install nginx-light")
     (port,) = free_ports(1)
     run.mkdir(parents=True, exist_ok=True)
     configuration = run / "nginx.conf"
-    text = CONFIGURATION.format(root=root, run=run, port=port)
+    access = "off" if asked is None else f"{asked} asked"
+    text = CONFIGURATION.format(root=root, run=run, port=port, access=access)
     configuration.write_text("user root;\n" + text, encoding="utf-8")
     process = subprocess.Popen([nginx, "-c", str(configuration), "-p", str(run)])
     endpoint = f"http://127.0.0.1:{port}"
