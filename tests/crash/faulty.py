@@ -8,8 +8,21 @@ from typing import Any
 
 from tests.servers.faultproxy import Fault, Kind
 
-MANIFEST = r"/\.manifests/"
-OBJECT = r"/\.objects/"
+DEADLINE_SECONDS = 6.0
+STALL_SECONDS = 1.0
+RANGE_BYTES = 32768
+PATIENCE = f"""
+[transfer]
+connect_timeout_seconds = 1.0
+stall_timeout_seconds = {STALL_SECONDS}
+attempts_max = 3
+backoff_base_seconds = 0.05
+backoff_max_seconds = 0.2
+deadline_seconds = {DEADLINE_SECONDS}
+large_object_bytes = {2 * RANGE_BYTES}
+range_bytes = {RANGE_BYTES}
+"""
+
 ANY = r"/\.(manifests|objects)/"
 TRICKLE = {"chunk_bytes": 2048, "seconds": 0.02}
 IN_A_SECOND = {"Retry-After": "1"}

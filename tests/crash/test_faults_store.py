@@ -15,30 +15,22 @@ from snapd.model.ids import digest_of
 from snapd.model.jobs import JobView, PullRequest
 from snapd.model.layout import manifest_key, object_key
 from tests.caching import assert_sound, assert_tree
-from tests.crash.faulty import CASES, Case
+from tests.crash.faulty import (
+    CASES,
+    DEADLINE_SECONDS,
+    PATIENCE,
+    RANGE_BYTES,
+    STALL_SECONDS,
+    Case,
+)
 from tests.crash.living import Living, Place, blobs_in, staged_by_the_dead, starting
 from tests.e2e.installed import Host
 from tests.samples import Sample, sample
 from tests.servers.faultproxy import Fault, FaultProxy
 from tests.servers.seaweed import Seaweed, free_ports, running_seaweed, stopped
 
-DEADLINE_SECONDS = 6.0
-STALL_SECONDS = 1.0
-RANGE_BYTES = 32768
 WITHIN_SECONDS = 2 * DEADLINE_SECONDS
 """The deadline of the retries of the manifest, then of the objects."""
-
-TRANSFER = f"""
-[transfer]
-connect_timeout_seconds = 1.0
-stall_timeout_seconds = {STALL_SECONDS}
-attempts_max = 3
-backoff_base_seconds = 0.05
-backoff_max_seconds = 0.2
-deadline_seconds = {DEADLINE_SECONDS}
-large_object_bytes = {2 * RANGE_BYTES}
-range_bytes = {RANGE_BYTES}
-"""
 
 
 def made_for(name: str) -> Sample:
@@ -68,7 +60,7 @@ def living(
 ) -> Iterator[Living]:
     variables = {**seaweed.environment(), "AWS_ENDPOINT_URL_S3": proxy.url}
     host = Host(tmp_path_factory.mktemp("faults") / "host", variables)
-    with starting(host, TRANSFER) as daemon:
+    with starting(host, PATIENCE) as daemon:
         yield daemon
 
 
@@ -160,7 +152,7 @@ def test_a_fault_that_never_ends(
 def test_a_host_name_that_is_gone(seaweed: Seaweed, tmp_path: Path) -> None:
     variables = {**seaweed.environment(), "AWS_ENDPOINT_URL_S3": "http://no-such-host.invalid:80"}
     made = made_for("dns")
-    with starting(Host(tmp_path / "host", variables), TRANSFER) as living:
+    with starting(Host(tmp_path / "host", variables), PATIENCE) as living:
         assert_ended(pull_in_time(living, made, "s3://any/prefix"), "name_not_resolved")
         assert_in_order(living)
 
@@ -169,7 +161,7 @@ def test_nobody_listens(seaweed: Seaweed, tmp_path: Path) -> None:
     (port,) = free_ports(1)
     variables = {**seaweed.environment(), "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}"}
     made = made_for("refused")
-    with starting(Host(tmp_path / "host", variables), TRANSFER) as living:
+    with starting(Host(tmp_path / "host", variables), PATIENCE) as living:
         assert_ended(pull_in_time(living, made, "s3://any/prefix"), "connection_refused")
         assert_in_order(living)
 
@@ -202,7 +194,7 @@ def test_a_server_that_restarts_in_the_middle(tmp_path: Path) -> None:
         place = Place(f"s3://{seaweed.make_bucket('restarted')}/p", proxy)
         upload(seaweed, place.store, made)
         host = Host(tmp_path / "host", {**seaweed.environment(), "AWS_ENDPOINT_URL_S3": proxy.url})
-        patient = TRANSFER.replace("attempts_max = 3", "attempts_max = 1000")
+        patient = PATIENCE.replace("attempts_max = 3", "attempts_max = 1000")
         patient = patient.replace(f"= {DEADLINE_SECONDS}", "= 60.0")
         key = object_key(digest_of(large_of(made)))
         proxy.plan(Fault("stall", path=key, method="GET", after_bytes=100))
