@@ -338,3 +338,15 @@ def test_free_space_is_told(cache: Cache) -> None:
 def test_a_lock_keeps_others_from_the_same_snapshot(cache: Cache) -> None:
     with cache.snapshot_lock(ONE.id):
         assert not cache.snapshot_lock(ONE.id).try_acquire()
+
+
+def test_rows_that_are_lost_while_the_cache_is_open_are_written_anew(cache: Cache) -> None:
+    for each in (ONE, TWO):
+        store_all(cache, each)
+        cache.publish(each.manifest, store="file:///s", now=9.0)
+    for each in (ONE, TWO):
+        cache.index.forget(each.id)
+    assert cache.snapshots() == []
+    cache.index.lost_rows = True
+    assert {view.snapshot_id for view in cache.snapshots()} == {ONE.id, TWO.id}
+    assert not cache.index.lost_rows

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,37 @@ def test_barriers_work(dir_fd: int, tmp_path: Path) -> None:
     fsops.fsync_directory(tmp_path)
     with pytest.raises(OSError, match="Bad file descriptor"):
         fsops.syncfs(-1)
+
+
+def test_reading_in_passing_gives_the_bytes_wherever_they_are(tmp_path: Path) -> None:
+    body = os.urandom(300_000)
+    (tmp_path / "file").write_bytes(body)
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    fsops.random_access(fd)
+    buffer = memoryview(bytearray(100_000))
+    try:
+        for drop in (False, True):
+            if drop:
+                os.fsync(fd)
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            for offset, count in ((0, 100_000), (250_000, 50_000), (300_000, 0)):
+                assert fsops.read_in_passing(fd, buffer, offset) == count
+                assert buffer[:count] == body[offset : offset + count]
+    finally:
+        os.close(fd)
+
+
+def test_io_is_idle_for_the_block_and_as_before_afterwards() -> None:
+    get, mine = fsops._IOPRIO_CALLS[platform.machine()][1], fsops._IOPRIO_WHO_PROCESS
+    before = fsops._libc.syscall(get, mine, 0)
+    with fsops.idle_io():
+        assert fsops._libc.syscall(get, mine, 0) == fsops._IOPRIO_IDLE
+    assert fsops._libc.syscall(get, mine, 0) == before
+
+
+def test_io_stays_as_it_is_on_machines_whose_call_is_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "pdp11")
+    with fsops.idle_io():
+        pass

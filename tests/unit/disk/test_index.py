@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from snapd.disk.index import Index
+from snapd.disk.index import Index, ScrubState
 from snapd.model.errors import CacheUnusable, NoSpace
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import SnapshotView
@@ -104,4 +105,54 @@ def test_a_full_database_is_no_space(tmp_path: Path) -> None:
     with pytest.raises(NoSpace, match=str(tmp_path)):
         for n in range(1000):
             index.record_complete(view(SnapshotId(f"{n:064x}")))
+    index.close()
+
+
+def test_records_of_blobs_are_read_back_by_key(tmp_path: Path) -> None:
+    index = open_index(tmp_path)
+    rows = [(key, 1, 2**60, 3, 4, 5) for key in (0, 7, 2**63 - 1, 2**63, 2**64 - 1)]
+    index.record_blobs(iter(rows))
+    index.record_blobs([])
+    assert sorted(index.blobs([row[0] for row in rows] + [9])) == rows
+    index.record_blobs([(7, 9, 9, 9, 9, 9)])
+    assert index.blobs([7]) == [(7, 9, 9, 9, 9, 9)]
+    index.close()
+
+
+def test_a_batch_that_fails_leaves_nothing_of_itself(tmp_path: Path) -> None:
+    index = open_index(tmp_path)
+    with pytest.raises(CacheUnusable):
+        index.record_blobs([(1, 1, 1, 1, 1, 1), (2, 1, 1, 1, 1, None)])  # type: ignore[list-item]
+    assert index.blobs([1, 2]) == []
+    index.record_complete(view())
+    index.close()
+
+
+def test_the_state_of_the_scrub_is_kept(tmp_path: Path) -> None:
+    index = open_index(tmp_path)
+    assert index.scrub_state() == ScrubState("", 0.0, 0.0)
+    index.record_scrub(ScrubState("ab", 1.5, 0.0))
+    index.record_scrub(ScrubState("cd", 1.5, 2.5))
+    index.close()
+    again = open_index(tmp_path)
+    assert again.scrub_state() == ScrubState("cd", 1.5, 2.5)
+    again.close()
+
+
+def test_an_index_that_is_damaged_while_in_use_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "index.sqlite3"
+    index = open_index(tmp_path)
+    for n in range(2000):
+        index.record_complete(view(SnapshotId(f"{n:064x}")))
+    index._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    index._connection.execute("PRAGMA cache_size = 1")
+    index._connection.execute("PRAGMA shrink_memory")
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(path.stat().st_size - 4096))
+    assert index.find(SnapshotId("f" * 64)) is None
+    assert index.lost_rows
+    index.record_complete(view())
+    assert index.snapshots() == [view()]
+    assert path.with_name("index.sqlite3.damaged").exists()
     index.close()
