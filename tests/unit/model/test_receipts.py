@@ -119,10 +119,10 @@ def test_moments_survive_the_round_trip() -> None:
 
 
 def test_an_attestation_is_one_line() -> None:
-    line = Attestation(RECEIPT, "/work/data", 5, 500, 1767225700.0).line()
+    line = Attestation(RECEIPT, "/srv/data", 5, 500, 1767225700.0).line()
     assert line == (
         f"snapsync attest ok id={ID} files=5 bytes=500 store=s3://bucket/prefix "
-        "pulled_at=2026-01-01T00:00:00.250Z verified_at=2026-01-01T00:01:40.000Z path=/work/data"
+        "pulled_at=2026-01-01T00:00:00.250Z verified_at=2026-01-01T00:01:40.000Z path=/srv/data"
     )
 
 
