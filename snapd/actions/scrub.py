@@ -102,9 +102,7 @@ class Scrub:
             except SnapsyncError as error:
                 logger.warning("the scrub has to wait: %s", error.message)
                 wait_seconds = AGAIN_SECONDS
-            self._changed = anyio.Event()
-            with anyio.move_on_after(min(wait_seconds, LOOK_AT_CLOCK_SECONDS)):
-                await self._changed.wait()
+            await self._rest(wait_seconds)
 
     async def _keep_repairing(self) -> None:
         """Try again what could not be repaired when it was found, for ever."""
@@ -114,6 +112,12 @@ class Scrub:
             except SnapsyncError as error:
                 logger.warning("can't repair the cache: %s", error.message)
             await anyio.sleep(AGAIN_SECONDS)
+
+    async def _rest(self, seconds: float) -> None:
+        """Sleep, but not beyond a change of the settings."""
+        with anyio.move_on_after(min(seconds, LOOK_AT_CLOCK_SECONDS)):
+            await self._changed.wait()
+        self._changed = anyio.Event()
 
     def _due_in_seconds(self) -> float:
         """Tell how long to wait; a beginning in the future is of a clock that jumped."""
@@ -167,7 +171,7 @@ class Scrub:
             if monotonic() - noted >= NOTE_SECONDS:
                 await self._note(scan)
                 noted = monotonic()
-            await anyio.sleep(step.cost_bytes / rate - (monotonic() - started))
+            await self._rest(step.cost_bytes / rate - (monotonic() - started))
         await self._note(scan)
         return False
 

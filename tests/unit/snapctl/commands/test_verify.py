@@ -91,3 +91,41 @@ def test_what_is_wrong_is_said_with_its_exit_code(tmp_path: Path, manifest: Mani
         ran = snapctl(*words, home=tmp_path)
         assert ran.returncode == exit_code, (words, ran.stderr)
         assert "hint: " in ran.stderr
+
+
+@pytest.fixture
+def cached(tmp_path: Path, manifest: Manifest) -> Path:
+    store = f"file://{tmp_path / 'store'}"
+    ran = snapctl(
+        "pull", "--standalone", "--id", manifest.id, "--store", store, home=tmp_path
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    return Path(ran.stdout.strip())
+
+
+def test_a_tree_is_proven_and_repaired(tmp_path: Path, manifest: Manifest, cached: Path) -> None:
+    words = ["verify", "--standalone", "--deep", manifest.id]
+
+    ran = snapctl(*words, home=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout == f"{manifest.id} verified: 2 files, 3 B\n"
+
+    (cached / "a").write_bytes(b"X")
+    ran = snapctl(*words, home=tmp_path)
+    assert ran.returncode == 0
+    assert "1 damaged objects were fetched again and put right" in ran.stderr
+    assert (cached / "a").read_bytes() == b"a"
+
+    ran = snapctl(*words, "--json", home=tmp_path)
+    assert json.loads(ran.stdout) == {
+        "snapshot_id": manifest.id,
+        "tree": str(cached),
+        "files": 2,
+        "size_bytes": 3,
+        "repaired": 0,
+    }
+
+
+def test_a_proof_names_its_snapshot_in_either_place(tmp_path: Path) -> None:
+    for words in (["--deep"], ["--deep", "nonsense"], ["--deep", "--id", "nonsense"], ["./dir"]):
+        assert snapctl("verify", *words, home=tmp_path).returncode == 2
