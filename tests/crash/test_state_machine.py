@@ -20,7 +20,7 @@ import anyio
 import pytest
 from anyio.from_thread import start_blocking_portal
 from blake3 import blake3
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -99,6 +99,7 @@ class NodeMachine(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp(prefix="snapsync-machine-", dir=in_memory))
         self.root = self.directory / "cache"
         self.clock = 1000.0
+        self.boots = 0
         self.store = MemoryStore(STORE)
         self.complete: set[SnapshotId] = set()
         self.perhaps: set[SnapshotId] = set()
@@ -124,10 +125,17 @@ class NodeMachine(RuleBasedStateMachine):
         return self.clock
 
     def open(self) -> None:
-        self.manager = self.portal.wrap_async_context_manager(
-            opened(self.root, self.store, self.now)
-        )
-        self.node = self.manager.__enter__()
+        leave, self.killed = cache_module._leave, False
+        with pytest.MonkeyPatch.context() as patch:
+            # What a killed process does not do: say that everything is in order.
+            patch.setattr(
+                cache_module, "_leave", lambda cache: None if self.killed else leave(cache)
+            )
+            patch.setattr(cache_module, "boot_id", lambda: f"boot {self.boots}")
+            self.manager = self.portal.wrap_async_context_manager(
+                opened(self.root, self.store, self.now)
+            )
+            self.node = self.manager.__enter__()
 
     def teardown(self) -> None:
         self.end_of_callers()
@@ -411,9 +419,8 @@ class NodeMachine(RuleBasedStateMachine):
     def lose_power(self) -> None:
         """Everything that was spoiled is as if it had never reached the disk."""
         self.end_without_order()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cache_module, "boot_id", lambda: "a later boot")
-            self.open()
+        self.boots += 1
+        self.open()
         for made in SAMPLES:
             if made.id in self.complete and made.id not in self.listed():
                 # Whether its tree is repaired or laid out anew depends on when damage was found.
@@ -422,19 +429,21 @@ class NodeMachine(RuleBasedStateMachine):
 
     def end_without_order(self) -> None:
         self.end_of_callers()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cache_module, "_leave", lambda _cache: None)
-            self.manager.__exit__(None, None, None)
+        self.killed = True
+        self.manager.__exit__(None, None, None)
+        assert os.listdir(self.root / "staging") != []
 
 
 def test_a_node_shows_what_it_has() -> None:
     run_state_machine_as_test(
         NodeMachine,
         settings=settings(
-            max_examples=25,
+            max_examples=50,
             stateful_step_count=30,
             deadline=None,
             derandomize=True,
+            # Shrinking would take minutes; a run has few steps as it is.
+            phases=(Phase.generate,),
             suppress_health_check=list(HealthCheck),
         ),
     )
