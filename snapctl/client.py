@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any
 
-from snapd.model.care import Proof, ProofProgress
 from snapd.model.errors import (
     AccessDenied,
     ActionFailed,
@@ -28,6 +27,7 @@ from snapd.model.jobs import JobView, PullRequest, SnapshotView
 from snapd.model.leases import Lease, LeaseRequest
 
 if TYPE_CHECKING:
+    from snapd.model.care import Proof, ProofProgress
     from snapd.model.receipts import Receipt
     from snapd.model.space import PlanView, SweepReport, SweepRequest
 
@@ -83,6 +83,8 @@ class Client:
 
         Raises what keeps it from being proven. Closing the generator ends it.
         """
+        from snapd.model.care import Proof, ProofProgress
+
         path = f"/v1/snapshots/{_segment(snapshot_id)}/verify"
         with self._exchange("POST", path) as (connection, response):
             while line := self._line(connection, response, None):
