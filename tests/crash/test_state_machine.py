@@ -171,9 +171,9 @@ class NodeMachine(RuleBasedStateMachine):
     @invariant()
     def what_is_shown_is_whole(self) -> None:
         listed = self.listed()
-        pending = self.node.cache.repairs.pending()
+        pending = set(self.node.cache.repairs.pending())
         for made in SAMPLES:
-            holds_damage = any(self.node.cache.repairs.holds(made.id, blob) for blob in pending)
+            holds_damage = any((entry.checksum, entry.mode) in pending for entry in made.manifest)
             if made.id in listed:
                 shown = self.complete | self.perhaps
                 assert made.id in shown, "nothing is shown that was not pulled"
@@ -361,8 +361,8 @@ class NodeMachine(RuleBasedStateMachine):
 
     # Spoiling, killing, repairing.
 
-    @rule(number=st.integers(0, 30))
-    def spoil_a_blob(self, number: int) -> None:
+    @rule(number=st.integers(0, 30), everywhere=st.booleans())
+    def spoil_a_blob(self, number: int, everywhere: bool) -> None:
         """Change a byte through a hard link, and give the file its former time back."""
         paths = sorted(path for path in self.right_blobs() if path.stat().st_size)
         if not paths:
@@ -373,10 +373,14 @@ class NodeMachine(RuleBasedStateMachine):
             file.write(b"#")
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
         self.spoiled.add(before.st_ino)
+        if everywhere:
+            self.break_object(Digest(path.name.partition(".")[0]), gone=False)
 
     @rule(made=samples, gone=st.booleans())
     def break_the_store(self, made: Sample, gone: bool) -> None:
-        digest = max(made.objects)
+        self.break_object(max(made.objects), gone=gone)
+
+    def break_object(self, digest: Digest, *, gone: bool) -> None:
         if self.running is not None and self.running.digest == digest:
             return
         self.broken.add(digest)
@@ -415,12 +419,18 @@ class NodeMachine(RuleBasedStateMachine):
         self.end_without_order()
         self.open()
 
-    @rule()
-    def lose_power(self) -> None:
-        """Everything that was spoiled is as if it had never reached the disk."""
+    @rule(number=st.integers(0, 30))
+    def lose_power(self, number: int) -> None:
+        """The machine goes down, and what was written last did not reach the disk whole."""
         self.end_without_order()
+        torn = sorted(self.right_blobs())[number : number + 1]
+        for path in torn:
+            self.spoiled.add(path.stat().st_ino)
+            os.truncate(path, 0)
         self.boots += 1
         self.open()
+        # An empty object torn to nothing is as it was.
+        assert not [path for path in torn if path.exists() and path not in self.right_blobs()]
         for made in SAMPLES:
             if made.id in self.complete and made.id not in self.listed():
                 # Whether its tree is repaired or laid out anew depends on when damage was found.
