@@ -23,6 +23,11 @@ $(VENV)/.dev: $(VENV)/.demo
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@
 
+# Where the tests look for Prometheus if the machine has none; see tests/servers/prometheus.py.
+$(VENV)/.prometheus: tests/servers/get_prometheus.sh $(VENV)/.dev
+	@tests/servers/get_prometheus.sh $(VENV)/tools
+	@touch $@
+
 $(VENV)/.bench: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable . --group bench
 	@touch $@
@@ -30,13 +35,13 @@ $(VENV)/.bench: $(VENV)/.dev
 demo: $(VENV)/.demo
 	@$(BIN)/python -m demo
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.prometheus
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 guest-test: $(VENV)/.dev
 	PYTHON=$(BIN)/python tests/guest/run.sh
 
-unit: $(VENV)/.dev
+unit: $(VENV)/.dev $(VENV)/.prometheus
 	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/unit
 
 lint: $(VENV)/.dev
@@ -49,7 +54,7 @@ fmt: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-coverage: $(VENV)/.dev
+coverage: $(VENV)/.dev $(VENV)/.prometheus
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine
 	$(BIN)/coverage report
