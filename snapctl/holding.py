@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from snapctl.context import Context
+from snapctl.reattaching import outlast
 from snapd.model.errors import SnapsyncError
 from snapd.model.ids import SnapshotId
 from snapd.model.leases import Lease, LeaseRequest, fit_reason
@@ -157,7 +158,8 @@ def held_meanwhile(keeper: Keeper | None, snapshot_id: SnapshotId, reason: str) 
 def hold_link(context: Context, keeper: Keeper, snapshot_id: SnapshotId, link: Path) -> None:
     """Hold a snapshot as long as a link points at its tree; says so if that can't be."""
     try:
-        keeper.add(LeaseRequest(snapshot_id, "link", subject=os.path.abspath(link)))
+        request = LeaseRequest(snapshot_id, "link", subject=os.path.abspath(link))
+        outlast(lambda: keeper.add(request))
     except SnapsyncError as error:
         context.output.note(f"warning: the link does not keep the snapshot: {error.message}")
         context.output.note(f"hint: {error.hint}")

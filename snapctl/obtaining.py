@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 
 from snapctl.context import Context
-from snapctl.progress import follow, pull_progress
+from snapctl.progress import pull_progress
+from snapctl.reattaching import follow_attached
 from snapd.model.errors import DaemonNotRunning, Interrupted
 from snapd.model.jobs import JobView, PullRequest
 from snapd.model.units import parse_duration_seconds
@@ -27,7 +27,8 @@ def obtain(
 ) -> JobView:
     """Pull through the daemon or here, showing progress; return the view of a job that is done.
 
-    `timeout` is a duration as people write it. Raises the job's error, `TimedOut`, `Interrupted`.
+    `timeout` is a duration as people write it. A daemon that is started again meanwhile is asked
+    again. Raises the job's error, `TimedOut`, `Interrupted`.
     """
     deadline = time.monotonic() + parse_duration_seconds(timeout) if timeout else None
     if here:
@@ -35,11 +36,11 @@ def obtain(
 
         return pull_here(context, request, cache_dir=cache_dir, deadline=deadline)
     try:
-        with (
-            pull_progress(context.output, time.monotonic) as progress,
-            closing(context.client().pull(request, deadline=deadline)) as views,
-        ):
-            return follow(views, progress)
+        with pull_progress(context.output, time.monotonic) as progress:
+            client = context.client()
+            return follow_attached(
+                lambda: client.pull(request, deadline=deadline), progress, deadline=deadline
+            )
     except KeyboardInterrupt:
         raise Interrupted(
             "interrupted: this command left the pull, which goes on only if others wait for it"

@@ -115,18 +115,24 @@ class PullProgress:
     def __init__(self, output: Output, meter: Meter) -> None:
         self._output = output
         self._meter = meter
+        self._name = "pull"
 
     def update(self, view: JobView) -> None:
         """Show how the job stands now."""
         if self._output.events:
             self._output.event(view.to_json())
+        self._name = f"pull {view.snapshot_id[:12]}"
         self._meter.show(
-            f"pull {view.snapshot_id[:12]}",
+            self._name,
             describe(view),
             done=view.bytes_cached + view.bytes_fetched,
             total=view.bytes_total,
             last=view.ended,
         )
+
+    def wait(self, text: str) -> None:
+        """Show that the job can't be seen at the moment, and why."""
+        self._meter.show(self._name, text)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from snapctl.caches import cache_directories
 from snapctl.context import Context
+from snapctl.reattaching import outlast
 from snapd.disk.receipts import read_receipt
 from snapd.model.errors import (
     AccessDenied,
@@ -55,7 +56,11 @@ def write_receipt(context: Context, view: JobView, dest: Path | None, target: Pa
     """Write the receipt of a pull that is done to a file, whole or not at all."""
     snapshot_id = parse_snapshot_id(view.snapshot_id)
     found = _read(Path(view.tree).parents[1], snapshot_id)
-    receipt = context.client().receipt(snapshot_id) if found is None else found
+    if found is None:
+        client = context.client()
+        receipt = outlast(lambda: client.receipt(snapshot_id))
+    else:
+        receipt = found
     destination = "" if dest is None else os.path.abspath(dest)
     document = receipt.at(tree=view.tree, destination=destination).to_json()
     text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"

@@ -80,6 +80,7 @@ async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
                 async with serve_socket(control, listener):
                     node.pulls.admission.begin_sweeping()
                     node.scrub.begin()
+                    await node.pulls.resume()
                     daemon.announce()
                     await daemon.stop_asked.wait()
                     await daemon.drain(node)

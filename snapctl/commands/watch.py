@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 
 import click
 
 from snapctl.context import Context
 from snapctl.frame import id_option, verb
-from snapctl.progress import follow, pull_progress
+from snapctl.progress import pull_progress
+from snapctl.reattaching import follow_attached
 from snapd.model.errors import JobNotFound, UsageError
 from snapd.model.ids import parse_snapshot_id
 from snapd.model.jobs import JobView
@@ -27,11 +27,8 @@ def command(context: Context, job: str | None, snapshot_id: str | None) -> None:
         raise UsageError("name a JOB, or a snapshot with --id", hint="`snapctl jobs` lists both.")
     client = context.client()
     chosen = job or _latest_of(client.jobs(), str(snapshot_id)).job_id
-    with (
-        pull_progress(context.output, time.monotonic) as progress,
-        closing(client.watch(chosen)) as views,
-    ):
-        view = follow(views, progress)
+    with pull_progress(context.output, time.monotonic) as progress:
+        view = follow_attached(lambda: client.watch(chosen), progress)
     if context.output.as_json and not context.output.events:
         context.output.print_json(view.to_json())
 

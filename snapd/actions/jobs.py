@@ -12,7 +12,7 @@ from typing import TypeAlias
 import anyio
 
 from snapd.actions.gather import Gathering
-from snapd.model.errors import JobCancelled, SnapsyncError
+from snapd.model.errors import DaemonStopping, JobCancelled, SnapsyncError
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import JobState, JobView, Priority, PullRequest
 from snapd.model.plan import PullPlan
@@ -34,8 +34,9 @@ class Job:
         now: Callable[[], float],
         position: Callable[[Job], int],
         on_end: Callable[[Job], None],
+        job_id: str = "",
     ) -> None:
-        self.job_id = secrets.token_hex(6)
+        self.job_id = job_id or secrets.token_hex(6)
         self.request = request
         self.flight: Flight[PullKey] = Flight(
             [(request.snapshot_id, request.store)], on_end=lambda _flight: self._end(on_end)
@@ -151,7 +152,8 @@ class Job:
         if error is None:
             self._state = "done"
         else:
-            self._state = "cancelled" if isinstance(error, JobCancelled) else "failed"
+            stopped = isinstance(error, JobCancelled | DaemonStopping)
+            self._state = "cancelled" if stopped else "failed"
         on_end(self)
 
 

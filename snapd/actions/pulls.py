@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -48,15 +48,17 @@ class Pulls:
         self._places = Budget(objects=settings.daemon.pulls_running_max)
         self._queued_max = settings.daemon.pulls_queued_max
         self._held: set[Ticket[PullKey]] = set()
+        self._ordered: set[str] = set()
+        self._fulfilled: list[str] = []
         self._stopping = False
         self._ended_one = anyio.Event()
 
-    async def start(self, request: PullRequest, *, detached: bool = False) -> Job:
-        """Attach to the running pull of the same ID and store, or begin one.
+    async def start(self, request: PullRequest, *, detached: bool = False, job_id: str = "") -> Job:
+        """Attach to the running pull of the same ID and store, or begin one, by the name `job_id`.
 
         The caller then enters `Job.attached()`. With `detached` the node itself waits for it, so
-        that it goes on when every caller has left. Raises `StoreNotAllowed`, `QueueFull`,
-        `DaemonStopping`.
+        that it goes on when every caller has left, and after a restart too. Raises
+        `StoreNotAllowed`, `QueueFull`, `DaemonStopping`.
         """
         uri = self._workshop.stores.check(request.store)
         if self._stopping:
@@ -67,16 +69,49 @@ class Pulls:
             await job.flight.ended.wait()
             job = self._running.get(key)
         if job is None:
-            job = self._begin(replace(request, store=str(uri)))
+            job = self._begin(replace(request, store=str(uri)), job_id)
         job.join_in(request)
         if detached:
             self._held.add(job.flight.join())
+            await self._order(job)
         return job
 
-    def _begin(self, request: PullRequest) -> Job:
+    async def resume(self) -> None:
+        """Begin the detached pulls again that a former daemon did not bring to an end."""
+        orders = self._workshop.cache.orders
+        for job_id, request in (await to_thread.run_sync(orders.all)).items():
+            try:
+                job = await self.start(request, detached=True, job_id=job_id)
+            except SnapsyncError as error:
+                logger.warning("the pull of %s is given up: %s", request.snapshot_id, error.message)
+                await to_thread.run_sync(orders.forget, job_id)
+                continue
+            logger.info("resuming the pull of %s", request.snapshot_id, extra={"job_id": job_id})
+            if job.job_id != job_id:
+                await to_thread.run_sync(orders.forget, job_id)
+
+    async def _order(self, job: Job) -> None:
+        """Write down that the node wants this pull; without that it ends with this daemon."""
+        orders = self._workshop.cache.orders
+        try:
+            await to_thread.run_sync(orders.keep, job.job_id, job.request)
+            if job.flight.ended.is_set():
+                await to_thread.run_sync(orders.forget, job.job_id)
+            else:
+                self._ordered.add(job.job_id)
+        except SnapsyncError as error:
+            logger.warning("a detached pull will not outlive the daemon: %s", error.message)
+
+    def _begin(self, request: PullRequest, job_id: str) -> Job:
         if self._places.waiting >= self._queued_max:
             raise QueueFull(f"{self._places.waiting} pulls are waiting already")
-        job = Job(request, now=self._workshop.now, position=self._position, on_end=self._job_ended)
+        job = Job(
+            request,
+            now=self._workshop.now,
+            position=self._position,
+            on_end=self._job_ended,
+            job_id=job_id,
+        )
         if self._running:
             for other in (job, *self._running.values()):
                 other.crowded = True
@@ -138,6 +173,10 @@ class Pulls:
     def _job_ended(self, job: Job) -> None:
         del self._running[(job.request.snapshot_id, job.request.store)]
         self._ended.append(job)
+        if job.job_id in self._ordered and not isinstance(job.error, DaemonStopping):
+            self._fulfilled.append(job.job_id)
+        self._ordered.discard(job.job_id)
+        self._held = {ticket for ticket in self._held if ticket.flight is not job.flight}
         self._ended_one.set()
         view = job.view()
         seconds = (view.ended_at or 0.0) - view.created_at
@@ -146,23 +185,40 @@ class Pulls:
             _log_end(view, seconds)
 
     async def keep_settling(self) -> None:
-        """Write down, after each pull, how its blobs look with their new links, for ever."""
+        """Write down, after each pull, how its blobs look with their new links, for ever.
+
+        Orders that are fulfilled are struck.
+        """
         while True:
             await self._ended_one.wait()
             self._ended_one = anyio.Event()
+            fulfilled, self._fulfilled = self._fulfilled, []
             try:
+                await to_thread.run_sync(self._strike, fulfilled)
                 await to_thread.run_sync(self._workshop.cache.trust.settle_all)
             except SnapsyncError as error:
                 logger.warning("can't renew records: %s", error.message)
 
+    def _strike(self, job_ids: Sequence[str]) -> None:
+        for job_id in job_ids:
+            self._workshop.cache.orders.forget(job_id)
+
     async def drain(self, grace_seconds: float) -> None:
-        """Take no new pulls, let the running ones end within the time, then cancel the rest."""
+        """Take no new pulls, let the running ones end within the time, then cancel the rest.
+
+        Those fail with `DaemonStopping`, which tells their callers to ask the next daemon.
+        """
         self._stopping = True
         with anyio.move_on_after(grace_seconds):
             for job in list(self._running.values()):
                 await job.flight.ended.wait()
         for job in list(self._running.values()):
-            job.flight.cancel()
+            job.flight.cancel(
+                DaemonStopping(
+                    "the daemon stopped before the pull ended",
+                    hint="Run the same command again: what is verified is kept and not repeated.",
+                )
+            )
         for job in list(self._running.values()):
             await job.flight.ended.wait()
 

@@ -8,6 +8,7 @@
     staging/<random>/                     half-done work, one directory a process
     quarantine/                           wrong bytes, kept for a look
     repairs/                              objects whose trees have to be repaired
+    orders/<job>.json                     pulls for which nobody waits but the daemon
     index.sqlite3                         what is complete, how big, last used
     locks, version                        locks between processes; the layout's version
 
@@ -32,6 +33,7 @@ from snapd.disk.leases import KUBELET_DIRECTORY, Leases
 from snapd.disk.locks import RangeLock, giving_lock, opening_lock, snapshot_lock
 from snapd.disk.manifests import Manifests
 from snapd.disk.mending import Mender
+from snapd.disk.orders import Orders
 from snapd.disk.publishing import SHARDS, Press
 from snapd.disk.quarantine import Quarantine
 from snapd.disk.receipts import Receipts
@@ -58,7 +60,7 @@ LAYOUT_VERSION = 1
 QUARANTINE_MAX_BYTES = 1024 * MIB
 
 _READABLE = ("blobs", "manifests", "trees", "receipts")
-_PRIVATE = ("staging", "quarantine", "leases", "repairs")
+_PRIVATE = ("staging", "quarantine", "leases", "repairs", "orders")
 _UNUSABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
 _TIME_STAMP_SLACK_NS = 2_000_000_000
 """How coarse a file system's time stamps may be."""
@@ -80,6 +82,7 @@ class Cache:
         quarantine: Quarantine,
         reliance: Reliance,
         leases: Leases,
+        orders: Orders,
         records: Records,
         repairs: Repairs,
         on_rehash: OnRehash,
@@ -98,6 +101,7 @@ class Cache:
         self.seal = seal
         self.reliance = reliance
         self.leases = leases
+        self.orders = orders
         self._durable = durable
         self._now = now
         self._one_barrier = threading.Lock()
@@ -393,6 +397,8 @@ def _open(
         repairs = Repairs(root / "repairs", trees, manifests, durable=durable)
         stack.callback(repairs.close)
         leases = Leases(root, now=now, kubelet_directory=kubelet_directory, durable=durable)
+        orders = Orders(root / "orders", staging, durable=durable)
+        stack.callback(orders.close)
         cache = Cache(
             root,
             blobs=blobs,
@@ -404,6 +410,7 @@ def _open(
             quarantine=quarantine,
             reliance=reliance,
             leases=leases,
+            orders=orders,
             records=records,
             repairs=repairs,
             on_rehash=on_rehash,

@@ -36,6 +36,7 @@ class Flight(Generic[K]):
         self.ended = anyio.Event()
         self._tickets: set[Ticket[K]] = set()
         self._scope = anyio.CancelScope()
+        self._because: SnapsyncError | None = None
 
     @property
     def waiters(self) -> int:
@@ -53,8 +54,13 @@ class Flight(Generic[K]):
         self._tickets.add(ticket)
         return ticket
 
-    def cancel(self) -> None:
-        """End the flight for everybody; every key that is not done fails with `JobCancelled`."""
+    def cancel(self, because: SnapsyncError | None = None) -> None:
+        """End the flight for everybody; a key that is not done fails, with `JobCancelled` if bare.
+
+        Only the first reason counts.
+        """
+        if not self._scope.cancel_called:
+            self._because = because
         self._scope.cancel()
 
     def _leave(self, ticket: Ticket[K]) -> None:
@@ -66,7 +72,7 @@ class Flight(Generic[K]):
         with self._scope:
             await work()
         if self._scope.cancelled_caught:
-            self.fail(JobCancelled("the work was cancelled"))
+            self.fail(self._because or JobCancelled("the work was cancelled"))
 
     def fail(self, error: SnapsyncError) -> None:
         """Let every key that has no failure of its own yet fail with this error."""
