@@ -1,4 +1,4 @@
-"""Where the daemon can be reached: a Unix socket that is its own, and a TCP address."""
+"""Where the daemon can be reached: a Unix socket that is its own."""
 
 from __future__ import annotations
 
@@ -24,21 +24,6 @@ from snapd.model.errors import (
 PATH_MAX_BYTES = 107
 """The kernel's bound on the path of a Unix socket."""
 BACKLOG = 512
-
-
-def parse_listen(text: str) -> tuple[str, int]:
-    """`127.0.0.1:9477` -> ("127.0.0.1", 9477); `[::1]:0` and `:9477` (every address) work too.
-
-    Raises `InvalidConfig` naming the text.
-    """
-    host, separator, port = text.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    bracketed = host != bare
-    if not separator or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise InvalidConfig(f"not an address to listen at: {text!r}", hint="Write 127.0.0.1:9477.")
-    if (":" in bare) != bracketed:
-        raise InvalidConfig(f"not an address to listen at: {text!r}", hint="Write [::1]:9477.")
-    return bare, int(port)
 
 
 @contextmanager

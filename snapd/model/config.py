@@ -11,8 +11,11 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from snapd.model.access import parse_subject
+from snapd.model.addresses import is_loopback
 from snapd.model.errors import InvalidConfig, UsageError
 from snapd.model.settings import (
+    AccessSettings,
     CacheSettings,
     DaemonSettings,
     LogSettings,
@@ -27,6 +30,7 @@ from snapd.model.uris import parse_store_uri
 SECTIONS: Mapping[str, type] = MappingProxyType(
     {
         "daemon": DaemonSettings,
+        "access": AccessSettings,
         "cache": CacheSettings,
         "scrub": ScrubSettings,
         "transfer": TransferSettings,
@@ -79,12 +83,25 @@ def settings_from_document(document: Mapping[str, Any]) -> Settings:
     _check_transfer(transfer)
     return Settings(
         daemon=daemon,
+        access=_section(AccessSettings, tables["access"], "access"),
         cache=cache,
         scrub=_section(ScrubSettings, tables["scrub"], "scrub"),
         transfer=transfer,
         log=_section(LogSettings, tables["log"], "log"),
         stores=_stores(document.get("store", [])),
     )
+
+
+def check_whole(settings: Settings) -> Settings:
+    """Check what takes several sources to be wrong: file, environment and options put together."""
+    daemon = settings.daemon
+    if daemon.listen and not daemon.listen_token_file and not is_loopback(daemon.listen):
+        raise InvalidConfig(
+            f"[daemon] listen = {daemon.listen!r} can be reached from outside and has no token",
+            hint="Listen at 127.0.0.1, or name a file with a token: `[daemon] listen_token_file`.",
+            key="listen_token_file",
+        )
+    return settings
 
 
 def _table(value: object, name: str) -> Mapping[str, Any]:
@@ -222,9 +239,16 @@ def _check_allowed(uris: tuple[str, ...]) -> None:
             parse_store_uri(uri)
 
 
+def _check_subjects(subjects: tuple[str, ...]) -> None:
+    for subject in subjects:
+        parse_subject(subject)
+
+
 def _check_endpoint(url: str) -> None:
     if url and not url.startswith(("http://", "https://")):
         raise _BadValueError("http://host:port or https://host is expected")
+    if "@" in url:
+        raise _BadValueError("it is shown in messages and holds no user or password")
 
 
 _CHECKS: Mapping[str, Callable[[Any], object]] = MappingProxyType(
@@ -232,6 +256,10 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = MappingProxyType(
         "socket": _check_absolute,
         "socket_mode": _check_mode,
         "listen": _check_listen,
+        "listen_token_file": _check_absolute,
+        "read": _check_subjects,
+        "pull": _check_subjects,
+        "administer": _check_subjects,
         "stores": _check_allowed,
         "directory": _check_absolute,
         "kubelet_directory": _check_absolute,

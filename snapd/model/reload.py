@@ -22,6 +22,7 @@ RELOADABLE: Mapping[str, frozenset[str]] = MappingProxyType(
                 "orphan_seconds",
             }
         ),
+        "access": frozenset({"read", "pull", "administer"}),
         "scrub": frozenset({"bytes_per_second", "interval_seconds"}),
         "log": frozenset({"format", "level"}),
     }
@@ -46,7 +47,7 @@ def plan_reload(running: Settings, wanted: Settings) -> Reload:
     settings = running
     changed: list[str] = []
     need_restart: list[str] = []
-    for section in ("daemon", "cache", "scrub", "transfer", "log"):
+    for section in ("daemon", "access", "cache", "scrub", "transfer", "log"):
         old, new = getattr(running, section), getattr(wanted, section)
         differing = _differing(old, new)
         reloadable = [key for key in differing if key in RELOADABLE.get(section, ())]

@@ -96,7 +96,9 @@ class DaemonSettings:
     socket_mode: int = 0o660
     socket_group: str = ""
     listen: str = "127.0.0.1:9477"
-    """Address of health and metrics; empty turns them off."""
+    """Address of health, metrics and the page; empty turns them off."""
+    listen_token_file: str = ""
+    """File with the token that metrics and page ask for; needed at any address but loopback."""
     stores: tuple[str, ...] = ()
     """Stores that may be read; a URI covers what lies below it. Empty refuses, `*` allows all."""
     pulls_running_max: int = 4
@@ -105,6 +107,16 @@ class DaemonSettings:
     """Ended jobs kept for `snapctl jobs`."""
     grace_seconds: float = 30.0
     """How long running pulls may go on after SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessSettings:
+    """`[access]`: who may do what over the socket, of those who may open it."""
+
+    read: tuple[str, ...] = ("*",)
+    """`*`, `owner`, `root`, `user:NAME` or `group:NAME`; a number is a name, too."""
+    pull: tuple[str, ...] = ("*",)
+    administer: tuple[str, ...] = ("owner", "root")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +132,7 @@ class Settings:
     """The whole configuration."""
 
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
+    access: AccessSettings = field(default_factory=AccessSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     scrub: ScrubSettings = field(default_factory=ScrubSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from snapd.api.listening import control_socket, parse_listen
+from snapd.api.listening import control_socket
 from snapd.model.errors import (
     ActionFailed,
     InvalidConfig,
@@ -172,24 +172,3 @@ def test_an_ordinary_user_is_told_what_is_forbidden(tmp_path: Path) -> None:
     )
     assert "/etc/snapsync-forbidden" in done.stdout
     assert "Permission denied" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("text", "parsed"),
-    [
-        ("127.0.0.1:9477", ("127.0.0.1", 9477)),
-        ("[::1]:0", ("::1", 0)),
-        (":80", ("", 80)),
-        ("node.example:1", ("node.example", 1)),
-    ],
-)
-def test_an_address_to_listen_at(text: str, parsed: tuple[str, int]) -> None:
-    assert parse_listen(text) == parsed
-
-
-@pytest.mark.parametrize(
-    "text", ["", "9477", "host:", "::1:80", "host:70000", "host:-1", "h:\uff18"]
-)
-def test_no_address_to_listen_at(text: str) -> None:
-    with pytest.raises(InvalidConfig, match="listen"):
-        parse_listen(text)
