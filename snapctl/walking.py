@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -29,6 +29,7 @@ class WalkFlags(NamedTuple):
     exclude: Sequence[str]
     no_follow: bool
     jobs: int
+    no_stat_cache: bool = True
 
     def options(self, context: Context) -> WalkOptions:
         """Compile them; raises `InvalidPattern`."""
@@ -38,7 +39,30 @@ class WalkFlags(NamedTuple):
             places = default_places(context.environment, uid=os.getuid())
             home = context.environment.get("HOME", "/")
             excludes = Excludes.compile(patterns, home=home, cache_dir=str(places.cache_dir))
-        return WalkOptions(follow=not self.no_follow, excludes=excludes, jobs=self.jobs)
+        return WalkOptions(
+            follow=not self.no_follow,
+            excludes=excludes,
+            jobs=self.jobs,
+            stat_cache_dir=None if self.no_stat_cache else stat_cache_dir(context.environment),
+        )
+
+
+def stat_cache_dir(environment: Mapping[str, str]) -> str | None:
+    """Give the user's own place for what is known of files, which is no daemon's business."""
+    for variable, below in (("XDG_CACHE_HOME", ""), ("HOME", "/.cache")):
+        base = environment.get(variable, "")
+        if base.startswith("/"):
+            return f"{base}{below}/snapsync/stat"
+    return None
+
+
+def stat_cache_option(decorated: Decorated) -> Decorated:
+    """Add `--no-stat-cache` to a command with `walk_options` that need not read what it knows."""
+    return click.option(
+        "--no-stat-cache",
+        is_flag=True,
+        help="Read every file, also those that look as they did when they were last hashed.",
+    )(decorated)
 
 
 def walk_options(decorated: Decorated) -> Decorated:

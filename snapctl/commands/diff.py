@@ -13,7 +13,7 @@ import click
 from snapctl.commands.id import manifest_of_any_order
 from snapctl.context import Context
 from snapctl.frame import config_option, store_option, verb
-from snapctl.walking import WalkFlags, walk_directory, walk_options
+from snapctl.walking import WalkFlags, stat_cache_option, walk_directory, walk_options
 from snapd.model.diff import Change, diff
 from snapd.model.errors import AccessDenied, ActionFailed, InvalidId, SnapsyncError, UsageError
 from snapd.model.ids import parse_snapshot_id
@@ -36,6 +36,7 @@ from snapd.model.manifest import Manifest
 @click.option("--all", "show_all", is_flag=True, help="Show equal paths too, as =.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if anything differs.")
 @walk_options
+@stat_cache_option
 @config_option
 def command(
     context: Context,
@@ -48,6 +49,7 @@ def command(
     exclude: Sequence[str],
     no_follow: bool,
     jobs: int,
+    no_stat_cache: bool,
 ) -> int:
     """Show what differs between two snapshots: A added, D deleted, M modified in TO.
 
@@ -55,7 +57,7 @@ def command(
     the ID of a snapshot in --store. Contents, modes and sizes count; of directories the mode, and
     whether there is an empty one. Only manifests are read from a store.
     """
-    flags = WalkFlags(exclude, no_follow, jobs)
+    flags = WalkFlags(exclude, no_follow, jobs, no_stat_cache)
     old, new = [
         _load(context, side, store, flags) for side in _two_sides(sides, from_side, to_side)
     ]

@@ -9,7 +9,7 @@ import click
 
 from snapctl.context import Context
 from snapctl.frame import verb
-from snapctl.walking import WalkFlags, walk_directory, walk_options
+from snapctl.walking import WalkFlags, stat_cache_option, walk_directory, walk_options
 from snapd.model.errors import ManifestRefused, UsageError
 from snapd.model.manifest import Manifest
 
@@ -24,8 +24,14 @@ from snapd.model.manifest import Manifest
 )
 @click.argument("path", required=False, type=click.Path())
 @walk_options
+@stat_cache_option
 def command(
-    context: Context, path: str | None, exclude: Sequence[str], no_follow: bool, jobs: int
+    context: Context,
+    path: str | None,
+    exclude: Sequence[str],
+    no_follow: bool,
+    jobs: int,
+    no_stat_cache: bool,
 ) -> None:
     """Print the snapshot ID of the directory PATH, or of a manifest on standard input.
 
@@ -35,7 +41,7 @@ def command(
     if path is None:
         manifest = _from_stdin()
     else:
-        flags = WalkFlags(exclude, no_follow, jobs)
+        flags = WalkFlags(exclude, no_follow, jobs, no_stat_cache)
         manifest = walk_directory(context, path, flags, "id").manifest
     if context.output.as_json:
         context.output.print_json(

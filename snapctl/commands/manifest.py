@@ -9,7 +9,7 @@ import click
 
 from snapctl.context import Context
 from snapctl.frame import verb
-from snapctl.walking import WalkFlags, walk_directory, walk_options
+from snapctl.walking import WalkFlags, stat_cache_option, walk_directory, walk_options
 from snapd.disk.walk import WalkedTree
 
 
@@ -25,6 +25,7 @@ from snapd.disk.walk import WalkedTree
     "--absolute", is_flag=True, help="Show absolute paths; such a text is no snapshot any more."
 )
 @walk_options
+@stat_cache_option
 def command(
     context: Context,
     path: str,
@@ -32,12 +33,15 @@ def command(
     exclude: Sequence[str],
     no_follow: bool,
     jobs: int,
+    no_stat_cache: bool,
 ) -> None:
     """Print the manifest of the directory PATH, which is the working directory by default.
 
     One line for each file and directory: type, mode, checksum, size and path.
     """
-    tree = walk_directory(context, path, WalkFlags(exclude, no_follow, jobs), "manifest")
+    tree = walk_directory(
+        context, path, WalkFlags(exclude, no_follow, jobs, no_stat_cache), "manifest"
+    )
     if context.output.as_json:
         entries = [
             {

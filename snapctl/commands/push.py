@@ -15,7 +15,14 @@ import click
 from snapctl.context import Context
 from snapctl.frame import config_option, store_option, verb
 from snapctl.stores import with_store
-from snapctl.walking import ShowProgress, WalkFlags, describe_walk, late_meter, walk_options
+from snapctl.walking import (
+    ShowProgress,
+    WalkFlags,
+    describe_walk,
+    late_meter,
+    stat_cache_option,
+    walk_options,
+)
 from snapd.actions.push import PushOptions, PushProgress, PushReport, push
 from snapd.disk.walk import WalkOptions
 from snapd.model.errors import Interrupted, UsageError
@@ -46,6 +53,7 @@ _EVENT_SECONDS = 0.5
 @click.option("--verify", is_flag=True, help="Read what the store has; repair what is damaged.")
 @click.option("--dryrun", is_flag=True, help="Tell what would be uploaded, and write nothing.")
 @walk_options
+@stat_cache_option
 @config_option
 def command(
     context: Context,

@@ -40,11 +40,16 @@ _INLINE_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class WalkOptions:
-    """How to walk. `jobs` 0 means the processors at hand, at most 16."""
+    """How to walk. `jobs` 0 means the processors at hand, at most 16.
+
+    With `stat_cache_dir` a file that looks as it did when it was last hashed is not read again, and
+    what this walk hashes is remembered there.
+    """
 
     follow: bool = True
     excludes: Excludes | None = None
     jobs: int = 0
+    stat_cache_dir: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
