@@ -19,11 +19,10 @@ from snapd.actions.jobs import Job
 from snapd.actions.receipts import receipt_of_pull
 from snapd.disk.cache import Cache
 from snapd.model.errors import DigestMismatch, KeyMissing, ObjectLost, SnapshotNotFound
-from snapd.model.eviction import objects_in
 from snapd.model.ids import Digest, SnapshotId
 from snapd.model.layout import manifest_key
 from snapd.model.manifest import Manifest
-from snapd.model.plan import BLOCK_BYTES, PullPlan, plan_pull, refs
+from snapd.model.plan import BLOCK_BYTES, PullPlan, plan_pull
 from snapd.remote.base import RemoteStore
 from snapd.remote.stores import Stores
 from snapd.runtime.flight import Flights
@@ -98,7 +97,7 @@ async def _obtain(job: Job, manifest: Manifest, store: RemoteStore, workshop: Wo
 @asynccontextmanager
 async def _relying_on(cache: Cache, manifest: Manifest) -> AsyncIterator[None]:
     """Keep every object of a snapshot that is here or comes, until the tree holds it."""
-    objects = await to_thread.run_sync(objects_in, manifest.text)
+    objects = (await to_thread.run_sync(manifest.objects)).ordered
     await to_thread.run_sync(cache.reliance.begin, objects)
     try:
         yield
@@ -155,12 +154,13 @@ def plan_for(workshop: Workshop, manifest: Manifest, *, checked: bool = False) -
     With `checked` objects that may have changed since they were verified are hashed again, and
     what is damaged goes to the quarantine.
     """
-    wanted = manifest.distinct_objects()
-    survey = workshop.fetcher.blobs.survey(refs(manifest, wanted), len(wanted))
+    objects = manifest.objects()
     if checked:
-        survey = workshop.cache.trust.check(survey, from_thread.check_cancelled)
+        held = workshop.cache.trust.check(manifest, objects, from_thread.check_cancelled)
+    else:
+        held = workshop.fetcher.blobs.survey(manifest, objects)
     threshold = workshop.fetcher.settings.large_object_bytes
-    return plan_pull(manifest, wanted, survey, large_object_bytes=threshold)
+    return plan_pull(manifest, objects, held, large_object_bytes=threshold)
 
 
 def _observe(observer: Observer, plan: PullPlan, gathering: Gathering) -> None:

@@ -18,7 +18,7 @@ from snapd.model.errors import SnapsyncError
 from snapd.model.eviction import objects_in
 from snapd.model.ids import SnapshotId
 from snapd.model.manifest import Manifest
-from snapd.model.plan import PullPlan, plan_pull, refs
+from snapd.model.plan import PullPlan, plan_pull
 
 logger = logging.getLogger(__name__)
 
@@ -89,17 +89,17 @@ class Repairer:
         """Plan to fetch only the damaged objects of a snapshot; blocking."""
         manifest = Manifest.parse(text, expected_id=snapshot_id)
         damaged = set(self._missing())
-        wanted = [
-            index
-            for index in manifest.distinct_objects()
-            if (manifest[index].checksum, manifest[index].mode) in damaged
-        ]
-        fetcher = self._workshop.fetcher
-        survey = self._workshop.cache.trust.check(
-            fetcher.blobs.survey(refs(manifest, wanted), len(wanted)), from_thread.check_cancelled
+        entries = map(manifest.__getitem__, manifest.distinct_objects())
+        wanted = manifest.objects().only(
+            {
+                position: entry.checksum
+                for position, entry in enumerate(entries)
+                if (entry.checksum, entry.mode) in damaged
+            }
         )
-        threshold = fetcher.settings.large_object_bytes
-        return plan_pull(manifest, wanted, survey, large_object_bytes=threshold)
+        held = self._workshop.cache.trust.check(manifest, wanted, from_thread.check_cancelled)
+        threshold = self._workshop.fetcher.settings.large_object_bytes
+        return plan_pull(manifest, wanted, held, large_object_bytes=threshold)
 
     def _candidates(self, snapshot_id: SnapshotId) -> list[str]:
         view = self._workshop.cache.index.find(snapshot_id)

@@ -10,8 +10,7 @@ import errno
 import os
 import re
 from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +20,10 @@ from snapd.disk.publishing import PERMISSION_BITS, SHARDS, Press, blob_name, has
 from snapd.disk.quarantine import Exhibit
 from snapd.disk.records import Facts
 from snapd.disk.writers import BlobWriter, LargeBlobWriter, OnBytes
+from snapd.model.eviction import PREFIX_DIGITS, holds
 from snapd.model.ids import Digest
+from snapd.model.manifest import Manifest
+from snapd.model.objects import ABSENT, Objects
 from snapd.model.plan import ObjectRef
 
 __all__ = ["BlobWriter", "Blobs", "LargeBlobWriter"]
@@ -30,8 +32,8 @@ _NAME = re.compile(r"([0-9a-f]{64})\.(0|[1-7][0-7]{0,3})", re.ASCII)
 
 USUAL_MODES = (0o644, 0o755, 0o664, 0o775, 0o600, 0o444, 0o640, 0o555, 0o666, 0o777, 0o700, 0o400)
 
-CENSUS_REFS = 2000
-"""From this many references on, listing the cache is cheaper than asking for each."""
+CENSUS_OBJECTS = 2000
+"""From this many objects on, listing the cache is cheaper than asking for each."""
 
 
 class Blobs:
@@ -40,6 +42,10 @@ class Blobs:
     def __init__(self, press: Press) -> None:
         self.root = press.root
         self._press = press
+
+    def note_verified(self, ref: ObjectRef, facts: tuple[int, int, int, int]) -> None:
+        """Take note of an object that another process of ours hashed and published."""
+        self._press.note_verified(ref.digest, ref.mode, facts)
 
     def shard(self, digest: Digest) -> int:
         """Give the descriptor of the directory in which an object lies or would lie."""
@@ -72,23 +78,36 @@ class Blobs:
             found.update(each for each in self._listing(shard) if each[0] in wanted)
         return found
 
-    def survey(
-        self, refs: Iterable[ObjectRef], count: int
-    ) -> Iterator[tuple[ObjectRef, int | None]]:
-        """Tell of each reference the mode under which its object is here, its own if possible.
-
-        `count` says how many there are. From some thousands on all directories are listed once,
-        and what is surely not here costs no further system call; that takes 8 bytes an object of
-        the cache.
-        """
-        known = self._census() if count >= CENSUS_REFS else None
-        for ref in refs:
-            if known is not None and not _holds(known, int(ref.digest[:16], 16)):
-                yield ref, None
-            elif self.has(ref.digest, ref.mode):
-                yield ref, ref.mode
+    def survey(self, manifest: Manifest, objects: Objects) -> array[int]:
+        """Tell of each object the mode under which it is here, its own if possible, or `ABSENT`."""
+        held = array("h", [ABSENT]) * len(objects)
+        likely = self.likely(objects)
+        for position, name in zip(likely, self.names(manifest, objects, likely), strict=True):
+            if self.stat(name) is not None:
+                held[position] = objects.modes[position]
             else:
-                yield ref, self.any_mode(ref.digest)
+                mode = self.any_mode(Digest(name[:64].decode("ascii")))
+                held[position] = ABSENT if mode is None else mode
+        return held
+
+    def likely(self, objects: Objects) -> Sequence[int]:
+        """Tell the positions of objects that are worth a look; the others are surely not here.
+
+        From some thousands on all directories are listed once for that, which takes 8 bytes an
+        object of the cache; fewer are simply looked for.
+        """
+        if len(objects) < CENSUS_OBJECTS:
+            return range(len(objects))
+        known = self._census()
+        if not known:
+            return ()
+        return array("I", [at for at, number in enumerate(objects.numbers) if holds(known, number)])
+
+    def names(
+        self, manifest: Manifest, objects: Objects, positions: Iterable[int]
+    ) -> Iterator[bytes]:
+        """Name the files of some objects under their own modes."""
+        return manifest.blob_names(map(objects.firsts.__getitem__, positions))
 
     def any_mode(self, digest: Digest) -> int | None:
         """Find one mode under which an object is here; None if it is not."""
@@ -98,11 +117,12 @@ class Blobs:
         return self.other_mode([digest]).get(digest)
 
     def _census(self) -> array[int]:
-        """Note the first 8 bytes of every digest here, in order."""
+        """Note the number of every object here, in order."""
         numbers: array[int] = array("Q")
         for shard in range(len(SHARDS)):
             names = os.listdir(self._press.shards[shard])
-            numbers.extend(sorted(int(name[:16], 16) for name in names if _NAME.fullmatch(name)))
+            found = (name[:PREFIX_DIGITS] for name in names if _NAME.fullmatch(name))
+            numbers.extend(sorted(int(digits, 16) for digits in found))
         return numbers
 
     def iterate(self) -> Iterator[tuple[Digest, int]]:
@@ -242,8 +262,3 @@ def _hash_if_readable(fd: int) -> str:
         if exc.errno != errno.EIO:
             raise
         return "unreadable"
-
-
-def _holds(numbers: array[int], number: int) -> bool:
-    index = bisect_left(numbers, number)
-    return index < len(numbers) and numbers[index] == number

@@ -29,6 +29,7 @@ from typing import Literal
 from snapd.disk import fsops
 from snapd.disk.blobs import Blobs
 from snapd.disk.index import Index
+from snapd.disk.joining import PressTerms
 from snapd.disk.leases import KUBELET_DIRECTORY, Leases
 from snapd.disk.locks import RangeLock, giving_lock, opening_lock, snapshot_lock
 from snapd.disk.manifests import Manifests
@@ -87,10 +88,12 @@ class Cache:
         repairs: Repairs,
         on_rehash: OnRehash,
         seal: SealState,
+        press_terms: PressTerms,
         durable: bool,
         now: Callable[[], float],
     ) -> None:
         self.root = root
+        self.press_terms = press_terms
         self.blobs = blobs
         self.manifests = manifests
         self.trees = trees
@@ -143,19 +146,19 @@ class Cache:
         self.manifests.save(manifest.id, manifest.text)
         wanted = manifest.distinct_objects()
         damage_before = self.repairs.generation()
-        seen = self.trust.look(manifest, wanted)
+        seen = self.trust.look(manifest)
         self.trees.build(manifest, on_progress)
         if receipt is not None:
             self.receipts.save(receipt(wanted, seen.verified_at))
         self.barrier()
         replaced: list[Blob] = []
         if self.repairs.generation() == damage_before:
-            self.trust.linked(manifest, wanted, seen)
+            self.trust.linked(manifest, seen)
         else:
-            replaced = self.trust.settle(manifest, wanted, seen)
+            replaced = self.trust.settle(manifest, seen)
         if replaced or self.repairs.pending():
             self._mend_own(manifest.id, replaced)
-        self.index.record_complete(self._view(manifest, wanted, store, now))
+        self.index.record_complete(self._view(manifest, store, now))
         return self.trees.path(manifest.id)
 
     def complete(self, snapshot_id: SnapshotId) -> SnapshotView | None:
@@ -228,22 +231,19 @@ class Cache:
         if text is None:
             return None
         manifest = Manifest.parse(text, expected_id=snapshot_id)
-        view = self._view(manifest, manifest.distinct_objects(), "", self._now())
+        view = self._view(manifest, "", self._now())
         self.index.record_complete(view)
         return view
 
-    def _view(
-        self, manifest: Manifest, wanted: Sequence[int], store: str, now: float
-    ) -> SnapshotView:
-        entries = map(manifest.__getitem__, wanted)
-        sizes = {entry.checksum: entry.size_bytes for entry in entries}
+    def _view(self, manifest: Manifest, store: str, now: float) -> SnapshotView:
+        objects = manifest.objects()
         return SnapshotView(
             snapshot_id=manifest.id,
             store=store,
             tree=os.fspath(self.trees.path(manifest.id)),
             files=manifest.file_count,
-            objects=len(sizes),
-            size_bytes=sum(sizes.values()),
+            objects=objects.count,
+            size_bytes=objects.size_bytes,
             completed_at=now,
             used_at=now,
         )
@@ -374,12 +374,13 @@ def _open(
         stack.callback(index.close)
         records = Records(index, clock_ns=staging.clock_ns, now=now)
         seal = choose_seal(seal_mode, staging.fd, os.fspath(root))
+        # In ext4 a file that is sealed before it has a name leaks if the power fails then.
+        unnamed = _probe(root, staging) and not seal.state.active
         press = Press(
             root / "blobs",
             staging,
             quarantine,
-            # In ext4 a file that is sealed before it has a name leaks if the power fails then.
-            unnamed=_probe(root, staging) and not seal.state.active,
+            unnamed=unnamed,
             seal=seal,
             on_verified=records.note,
         )
@@ -415,6 +416,14 @@ def _open(
             repairs=repairs,
             on_rehash=on_rehash,
             seal=seal.state,
+            press_terms=PressTerms(
+                root=os.fspath(root),
+                staging=os.fspath(staging.path),
+                quarantine_max_bytes=quarantine_max_bytes,
+                unnamed=unnamed,
+                seal_mode=seal.state.mode,
+                sealed=seal.state.active,
+            ),
             durable=durable,
             now=now,
         )

@@ -11,7 +11,7 @@ import re
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -21,14 +21,13 @@ from snapd.disk.index import BlobRow
 from snapd.disk.records import LOOKUP_BLOBS, Record, Records, Seen
 from snapd.disk.repairs import Blob, Repairs
 from snapd.model.errors import ObjectLost
-from snapd.model.eviction import MODE_BITS, PREFIX_DIGITS, blob_key
+from snapd.model.eviction import PREFIX_DIGITS, blob_key
 from snapd.model.ids import Digest
 from snapd.model.manifest import HEAD_MAX_BYTES, Entry, Manifest
-from snapd.model.plan import ObjectRef
+from snapd.model.objects import ABSENT, MODE_BITS, Objects
 
 logger = logging.getLogger(__name__)
 
-Surveyed = tuple[ObjectRef, int | None]
 OnStep = Callable[[], None]
 """Called now and then during long work; may raise to stop it."""
 OnRehash = Callable[[int, bool], None]
@@ -53,7 +52,6 @@ class _Linked(NamedTuple):
     """A tree whose blobs got links, and how they were before that."""
 
     manifest: Manifest
-    wanted: Sequence[int]
     seen: Seen
 
 
@@ -77,38 +75,54 @@ class Trust:
         self._linked: deque[_Linked] = deque()
         self._settling = threading.Lock()
 
-    def check(self, survey: Iterable[Surveyed], on_step: OnStep = _carry_on) -> Iterator[Surveyed]:
-        """Pass on what `Blobs.survey` tells, without the blobs that prove to be damaged.
+    def check(
+        self, manifest: Manifest, objects: Objects, on_step: OnStep = _carry_on
+    ) -> array[int]:
+        """Tell what `Blobs.survey` tells, without the blobs that prove to be damaged.
 
         Those are in the quarantine then, and their trees wait for repair.
         """
         self.settle_all()
-        for chunk in _chunks(survey):
-            keys = [blob_key(ref.digest, mode) for ref, mode in chunk if mode is not None]
-            known = self._records.find(keys) if keys else {}
-            for ref, mode in chunk:
+        held = array("h", [ABSENT]) * len(objects)
+        for positions in _chunks(self._blobs.likely(objects)):
+            names = list(self._blobs.names(manifest, objects, positions))
+            known = self._records.find(list(map(_key_of, names)))
+            for position, name in zip(positions, names, strict=True):
                 on_step()
-                held = mode
-                while held is not None and not self._is_good(ref.digest, held, known, on_step):
-                    held = self._blobs.any_mode(ref.digest)
-                yield ref, held
+                record = known.get(_key_of(name))
+                found = self._blobs.stat(name)
+                if found is None or record is None or found != record[:4]:
+                    held[position] = self._best_mode(name, found is not None, known, on_step)
+                else:
+                    held[position] = objects.modes[position]
+        return held
 
-    def look(self, manifest: Manifest, wanted: Sequence[int], on_step: OnStep = _carry_on) -> Seen:
+    def _best_mode(
+        self, name: bytes, is_here: bool, known: dict[int, Record], on_step: OnStep
+    ) -> int:
+        """Find a mode under which an object is good; what is damaged goes on the way."""
+        digest, mode = _blob_of(name)
+        held: int | None = mode if is_here else self._blobs.any_mode(digest)
+        while held is not None and not self._is_good(digest, held, known, on_step):
+            held = self._blobs.any_mode(digest)
+        return ABSENT if held is None else held
+
+    def look(self, manifest: Manifest, on_step: OnStep = _carry_on) -> Seen:
         """Compare all blobs of a snapshot with their records just before it links to them.
 
-        `wanted` are the manifest's distinct objects. What arrived a moment ago is only looked at
-        afterwards, in `settle_all`. Raises `ObjectLost` for the first that is not here or damaged.
+        What arrived a moment ago is only looked at afterwards, in `settle_all`. Raises `ObjectLost`
+        for the first that is not here or damaged.
         """
-        seen = Seen()
+        seen, wanted = Seen(), manifest.distinct_objects()
         fresh_since = int(self._now()) - _FRESH_SECONDS
-        for names in _chunks(manifest.blob_names(wanted)):
-            keys = list(map(_key_of, names))
-            noted = self._records.noted(keys)
-            if any(each is None or each[4] < fresh_since for each in noted):
-                entries = map(manifest.__getitem__, wanted[len(seen) : len(seen) + len(names)])
-                seen.extend(self._look_closely(zip(names, keys, entries, strict=True), on_step))
-            else:
-                seen.extend(each for each in noted if each is not None)
+        for keys in _chunks(manifest.objects().keys()):
+            noted = [each for each in self._records.noted(keys) if each is not None]
+            if len(noted) == len(keys) and min(each[4] for each in noted) >= fresh_since:
+                seen.extend(noted)
+                continue
+            chunk = wanted[len(seen) : len(seen) + len(keys)]
+            names, entries = manifest.blob_names(chunk), map(manifest.__getitem__, chunk)
+            seen.extend(self._look_closely(zip(names, keys, entries, strict=True), on_step))
         return seen
 
     def _look_closely(
@@ -124,9 +138,9 @@ class Trust:
             records.append(record)
         return records
 
-    def linked(self, manifest: Manifest, wanted: Sequence[int], seen: Seen) -> None:
+    def linked(self, manifest: Manifest, seen: Seen) -> None:
         """Take note that the tree of a snapshot was made, for the next `settle_all`."""
-        self._linked.append(_Linked(manifest, wanted, seen))
+        self._linked.append(_Linked(manifest, seen))
 
     def settle_all(self) -> None:
         """Renew the records of all blobs that got links lately; waits if that is being done.
@@ -171,9 +185,9 @@ class Trust:
             )
         return record
 
-    def settle(self, manifest: Manifest, wanted: Sequence[int], seen: Seen) -> list[Blob]:
+    def settle(self, manifest: Manifest, seen: Seen) -> list[Blob]:
         """Renew the records of blobs that just got links; lists those that are other files now."""
-        return self._renew(manifest.blob_names(wanted), seen)
+        return self._renew(manifest.blob_names(manifest.distinct_objects()), seen)
 
     def _renew(self, names: Iterable[bytes], seen: Seen) -> list[Blob]:
         changed: list[Blob] = []
@@ -224,7 +238,8 @@ class Trust:
     def _is_good(
         self, digest: Digest, mode: int, known: dict[int, Record], on_step: OnStep
     ) -> bool:
-        record = known.get(blob_key(digest, mode))
+        key = blob_key(digest, mode)
+        record = known.get(key) or self._records.find([key]).get(key)
         if record is not None and self._blobs.facts(digest, mode) == record[:4]:
             return True
         return self.prove(digest, mode, on_step) is not None

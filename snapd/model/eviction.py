@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from snapd.model.ids import Digest, SnapshotId
+from snapd.model.objects import MODE_BITS, NUMBER_BITS
 
-PREFIX_DIGITS = 13
-MODE_BITS = 12
+PREFIX_DIGITS = NUMBER_BITS // 4
 _FILE_LINE = re.compile(rb"^F ([0-7]+) ([0-9a-f]{13})", re.MULTILINE)
 
 Reason = Literal[

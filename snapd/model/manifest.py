@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from array import array
-from binascii import unhexlify
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from io import BytesIO
@@ -19,6 +18,7 @@ from blake3 import blake3
 
 from snapd.model.errors import DigestMismatch, ManifestRefused, TreeDiffers
 from snapd.model.ids import Digest, SnapshotId, digest_of
+from snapd.model.objects import Objects, collect
 
 ROOT = "./"
 SIZE_MAX_BYTES = 2**64 - 1
@@ -55,7 +55,15 @@ class Manifest:
     as stated until `check_directories` was called. Two manifests are equal if their IDs are.
     """
 
-    __slots__ = ("_starts", "directory_count", "file_count", "id", "text", "total_bytes")
+    __slots__ = (
+        "_objects",
+        "_starts",
+        "directory_count",
+        "file_count",
+        "id",
+        "text",
+        "total_bytes",
+    )
 
     id: SnapshotId
     text: bytes
@@ -69,6 +77,7 @@ class Manifest:
         self.id = snapshot_id
         self.text = text
         self._starts = columns.starts
+        self._objects: Objects | None = None
         self.file_count = columns.file_count
         self.directory_count = len(columns.starts) - 1 - columns.file_count
         self.total_bytes = columns.total_bytes
@@ -122,7 +131,7 @@ class Manifest:
         return _entry(self.text[self._starts[index] : self._starts[index + 1] - 1])
 
     def __iter__(self) -> Iterator[Entry]:
-        return map(_entry, self._lines())
+        return map(_entry, self.lines())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Manifest) and self.id == other.id
@@ -139,28 +148,32 @@ class Manifest:
         index = bisect_left(range(len(self)), wanted, key=self._path_at)
         return self[index] if index < len(self) and self._path_at(index) == wanted else None
 
-    def distinct_objects(self) -> array[int]:
-        """Tell the index of the first `F` line of each distinct pair of checksum and mode.
+    def objects(self) -> Objects:
+        """Give the distinct pairs of checksum and mode; found once, and kept."""
+        if self._objects is None:
+            self._objects = collect(_blocks(self.text), self._head_at)
+        return self._objects
 
-        In text order. Costs about 150 bytes a pair while it runs and 4 bytes a pair afterwards.
-        """
-        seen: set[bytes] = set()
-        firsts: array[int] = array("I")
-        for index, line in enumerate(self._lines()):
-            if line.startswith(b"F"):
-                checksum = line.index(b" ", 2) + 1
-                seen.add(unhexlify(line[checksum : checksum + 64]) + line[2:checksum])
-                if len(seen) > len(firsts):
-                    firsts.append(index)
-        return firsts
+    def distinct_objects(self) -> array[int]:
+        """Tell the index of the first `F` line of each distinct pair of checksum and mode."""
+        return self.objects().firsts
 
     def blob_names(self, indexes: Iterable[int]) -> Iterator[bytes]:
         """Give `<checksum>.<mode>` of the `F` lines at `indexes`, without making entries."""
+        for index in indexes:
+            checksum, mode = self._head_at(index)
+            yield checksum + b"." + mode
+
+    def lines(self) -> Iterator[bytes]:
+        """Go through the text line by line; every line ends before its LF."""
+        for block in _blocks(self.text):
+            yield from block[:-1].split(b"\n")
+
+    def lines_at(self, indexes: Iterable[int]) -> Iterator[bytes]:
+        """Go through some lines of the text."""
         text, starts = self.text, self._starts
         for index in indexes:
-            start = starts[index]
-            _, mode, checksum, _ = text[start : start + HEAD_MAX_BYTES].split(b" ", 3)
-            yield b"%b.%b" % (checksum, mode)
+            yield text[starts[index] : starts[index + 1] - 1]
 
     def check_directories(self) -> None:
         """Compute the checksum and the size of each directory anew from the lines below it.
@@ -182,9 +195,10 @@ class Manifest:
     def _path_at(self, index: int) -> bytes:
         return self.text[self._starts[index] : self._starts[index + 1] - 1].split(b" ", 4)[4]
 
-    def _lines(self) -> Iterator[bytes]:
-        for block in _blocks(self.text):
-            yield from block[:-1].split(b"\n")
+    def _head_at(self, index: int) -> tuple[bytes, bytes]:
+        start = self._starts[index]
+        _, mode, checksum, _ = self.text[start : start + HEAD_MAX_BYTES].split(b" ", 3)
+        return checksum, mode
 
 
 def directory_checksum(child_checksums: Iterable[str]) -> Digest:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from binascii import unhexlify
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -12,6 +11,7 @@ from typing import NamedTuple
 from snapd.model.batches import in_batches
 from snapd.model.ids import Digest
 from snapd.model.manifest import Manifest
+from snapd.model.objects import ABSENT, Objects
 
 BLOCK_BYTES = 4096
 """What file systems allocate at least for a file that is not empty, and for a directory."""
@@ -27,10 +27,11 @@ class ObjectRef(NamedTuple):
 
 
 def refs(manifest: Manifest, indexes: Iterable[int]) -> Iterator[ObjectRef]:
-    """Name the objects of the entries at `indexes`, one at a time."""
-    for index in indexes:
-        entry = manifest[index]
-        yield ObjectRef(entry.checksum, entry.mode, entry.size_bytes, entry.path)
+    """Name the objects of the `F` lines at `indexes`, one at a time."""
+    new = tuple.__new__  # half of what making a named tuple costs is its own `__new__`
+    for line in manifest.lines_at(indexes):
+        _, mode, digest, size, path = line.decode().split(" ", 4)
+        yield new(ObjectRef, (digest, int(mode, 8), int(size), path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,32 +86,25 @@ class PullPlan:
 
 
 def plan_pull(
-    manifest: Manifest,
-    wanted: Sequence[int],
-    survey: Iterable[tuple[ObjectRef, int | None]],
-    *,
-    large_object_bytes: int,
+    manifest: Manifest, objects: Objects, held: Sequence[int], *, large_object_bytes: int
 ) -> PullPlan:
     """Decide what to fetch.
 
-    `wanted` are the entry indexes of the distinct (digest, mode) pairs; `survey` tells of each, in
-    the same order, under which mode the cache has the object, if it has it. Each digest is fetched
-    once; its other modes are derived from that copy.
+    `objects` are those of the manifest, or some of them; `held` tells of each under which mode the
+    cache has it, or `ABSENT`. Each digest is fetched once; its other modes are derived from that
+    copy.
     """
     small, large, derive = array("I"), array("I"), array("I")
-    seen: set[bytes] = set()
-    counts = _Counts()
-    blocks = 0
-    for index, ((digest, mode, size_bytes, _), held_mode) in zip(wanted, survey, strict=True):
-        before = len(seen)
-        seen.add(unhexlify(digest))
-        first = len(seen) > before
-        if first:
-            counts.add(size_bytes, cached=held_mode is not None)
+    objects_cached = bytes_cached = blocks = 0
+    columns = zip(objects.firsts, objects.modes, objects.sizes, objects.repeats, held, strict=True)
+    for index, mode, size_bytes, repeats, held_mode in columns:
+        if held_mode != ABSENT and not repeats:
+            objects_cached += 1
+            bytes_cached += size_bytes
         if held_mode == mode:
             continue
         blocks -= -size_bytes // BLOCK_BYTES
-        if not first or held_mode is not None:
+        if repeats or held_mode != ABSENT:
             derive.append(index)
         elif size_bytes >= large_object_bytes:
             large.append(index)
@@ -121,24 +115,9 @@ def plan_pull(
         small=small,
         large=large,
         derive=derive,
-        objects_total=counts.objects,
-        objects_cached=counts.objects_cached,
-        bytes_total=counts.size_bytes,
-        bytes_cached=counts.bytes_cached,
+        objects_total=objects.count,
+        objects_cached=objects_cached,
+        bytes_total=objects.size_bytes,
+        bytes_cached=bytes_cached,
         allocated_bytes=blocks * BLOCK_BYTES,
     )
-
-
-@dataclass(slots=True)
-class _Counts:
-    objects: int = 0
-    objects_cached: int = 0
-    size_bytes: int = 0
-    bytes_cached: int = 0
-
-    def add(self, size_bytes: int, *, cached: bool) -> None:
-        self.objects += 1
-        self.size_bytes += size_bytes
-        if cached:
-            self.objects_cached += 1
-            self.bytes_cached += size_bytes

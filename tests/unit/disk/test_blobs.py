@@ -10,8 +10,10 @@ from snapd.disk import blobs
 from snapd.disk.cache import Cache, open_cache
 from snapd.model.errors import ActionFailed
 from snapd.model.ids import EMPTY_DIGEST
+from snapd.model.objects import ABSENT
 from tests.caching import ref_of, staged, store
 from tests.ordinary_user import as_ordinary_user, nobodys_directory
+from tests.samples import sample
 
 
 @pytest.fixture
@@ -113,10 +115,9 @@ def test_an_ordinary_user_manages_modes_that_lock_himself_out() -> None:
 def test_a_survey_tells_the_mode_of_what_is_here(
     cache: Cache, monkeypatch: pytest.MonkeyPatch, few: bool
 ) -> None:
-    monkeypatch.setattr(blobs, "CENSUS_REFS", 100 if few else 0)
-    here, odd, absent = ref_of(b"here"), ref_of(b"odd", 0o123), ref_of(b"absent")
-    store(cache, here, b"here")
-    store(cache, odd, b"odd")
-    wanted = odd._replace(mode=0o600)
-    surveyed = list(cache.blobs.survey([here, wanted, absent], 3))
-    assert surveyed == [(here, 0o644), (wanted, 0o123), (absent, None)]
+    monkeypatch.setattr(blobs, "CENSUS_OBJECTS", 100 if few else 0)
+    store(cache, ref_of(b"here"), b"here")
+    store(cache, ref_of(b"odd", 0o123), b"odd")
+    manifest = sample({"1": b"here", "2": b"odd", "3": b"absent"}).manifest
+    surveyed = cache.blobs.survey(manifest, manifest.objects())
+    assert list(surveyed) == [0o644, 0o123, ABSENT]

@@ -11,6 +11,7 @@ from snapd.disk.cache import Cache, open_cache
 from snapd.disk.records import LOOKUP_BLOBS
 from snapd.model.errors import ObjectLost
 from snapd.model.ids import Digest
+from snapd.model.objects import ABSENT
 from tests.caching import assert_tree, ref_of, refs_of, store, store_all
 from tests.samples import Sample, sample
 
@@ -61,14 +62,13 @@ def tick(cache: Cache) -> None:
 def republish(cache: Cache, snapshot: Sample = ONE) -> None:
     """Renew the records of objects whose links were made a moment ago, as the next pull does."""
     manifest = snapshot.manifest
-    wanted = manifest.distinct_objects()
-    assert cache.trust.settle(manifest, wanted, cache.trust.look(manifest, wanted)) == []
+    assert cache.trust.settle(manifest, cache.trust.look(manifest)) == []
 
 
 def survey(cache: Cache, snapshot: Sample) -> dict[Digest, int | None]:
-    wanted = refs_of(snapshot)
-    checked = cache.trust.check(cache.blobs.survey(wanted, len(wanted)))
-    return {ref.digest: mode for ref, mode in checked}
+    held = cache.trust.check(snapshot.manifest, snapshot.manifest.objects())
+    modes = (None if mode == ABSENT else mode for mode in held)
+    return {ref.digest: mode for ref, mode in zip(refs_of(snapshot), modes, strict=True)}
 
 
 def test_what_was_just_fetched_is_not_hashed_again(cache: Cache, rehashes: Rehashes) -> None:
@@ -203,8 +203,7 @@ def test_what_is_damaged_between_its_arrival_and_its_tree_is_found_right_after(
 
 def test_an_object_that_is_replaced_while_its_tree_is_made_is_linked_anew(cache: Cache) -> None:
     store_all(cache, ONE)
-    wanted = ONE.manifest.distinct_objects()
-    seen = cache.trust.look(ONE.manifest, wanted)
+    seen = cache.trust.look(ONE.manifest)
     tree = cache.trees.build(ONE.manifest)
     cache.manifests.save(ONE.id, ONE.manifest.text)
     (tree / "d").write_bytes(b"SHARED")
@@ -212,7 +211,7 @@ def test_an_object_that_is_replaced_while_its_tree_is_made_is_linked_anew(cache:
     assert found is not None
     cache.blobs.quarantine(SHARED.digest, 0o644, inode=found.inode)
     store(cache, SHARED, b"shared")
-    assert cache.trust.settle(ONE.manifest, wanted, seen) == [(SHARED.digest, 0o644)]
+    assert cache.trust.settle(ONE.manifest, seen) == [(SHARED.digest, 0o644)]
     cache.repairs.add(SHARED.digest, 0o644)
     assert_tree(publish(cache, ONE), ONE.manifest)
 

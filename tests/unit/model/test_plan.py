@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from snapd.model.ids import EMPTY_DIGEST, digest_of
 from snapd.model.manifest import Entry, Manifest
+from snapd.model.objects import ABSENT
 from snapd.model.plan import ObjectRef, PullPlan, plan_pull, refs
 from tests.samples import sample
 
@@ -29,10 +30,10 @@ def test_refs_name_each_distinct_object_with_one_of_its_paths() -> None:
 def planned(files: dict[str, bytes], modes: dict[str, int], held: dict[bytes, int]) -> PullPlan:
     """Plan `files` against a cache that holds those contents under those modes."""
     manifest = sample(files, modes=modes).manifest
-    wanted = manifest.distinct_objects()
+    objects = manifest.objects()
     modes_held = {digest_of(data): mode for data, mode in held.items()}
-    survey = ((ref, modes_held.get(ref.digest)) for ref in refs(manifest, wanted))
-    return plan_pull(manifest, wanted, survey, large_object_bytes=100)
+    survey = [modes_held.get(ref.digest, ABSENT) for ref in refs(manifest, objects.firsts)]
+    return plan_pull(manifest, objects, survey, large_object_bytes=100)
 
 
 def paths(found: Iterable[ObjectRef]) -> list[str]:
