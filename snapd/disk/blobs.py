@@ -32,6 +32,8 @@ _NAME = re.compile(r"([0-9a-f]{64})\.(0|[1-7][0-7]{0,3})", re.ASCII)
 
 USUAL_MODES = (0o644, 0o755, 0o664, 0o775, 0o600, 0o444, 0o640, 0o555, 0o666, 0o777, 0o700, 0o400)
 
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
 CENSUS_OBJECTS = 2000
 """From this many objects on, listing the cache is cheaper than asking for each."""
 
@@ -41,6 +43,8 @@ class Blobs:
 
     def __init__(self, press: Press) -> None:
         self.root = press.root
+        self.shards = {name.encode(): fd for name, fd in zip(SHARDS, press.shards, strict=True)}
+        """The directories by the first two digits of the digests that they hold."""
         self._press = press
 
     def note_verified(self, ref: ObjectRef, facts: tuple[int, int, int, int]) -> None:
@@ -150,6 +154,22 @@ class Blobs:
             finally:
                 os.close(source_fd)
 
+    def copy(self, digest: Digest, mode: int, name: str, dir_fd: int) -> None:
+        """Make a file of its own that has an object's bytes and permissions.
+
+        For where a blob can't have more links. After an error a part of the file may be there.
+        """
+        source_fd = fsops.open_own_file(blob_name(digest, mode), self.shard(digest))
+        try:
+            fd = os.open(name, _CREATE, 0o600, dir_fd=dir_fd)
+            try:
+                fsops.reflink_or_copy(source_fd, fd)
+                os.fchmod(fd, mode & PERMISSION_BITS)
+            finally:
+                os.close(fd)
+        finally:
+            os.close(source_fd)
+
     def writer(
         self, ref: ObjectRef, on_bytes: OnBytes | None = None, *, source: str = ""
     ) -> BlobWriter:
@@ -206,9 +226,8 @@ class Blobs:
 
     def stat(self, name: bytes) -> tuple[int, int, int, int] | None:
         """Tell what `Facts` hold, by the file's name and as a plain tuple: it is asked often."""
-        shard = self._press.shards[int(name[:2], 16)]
         try:
-            found = os.stat(name, dir_fd=shard, follow_symlinks=False)
+            found = os.stat(name, dir_fd=self.shards[name[:2]], follow_symlinks=False)
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -218,7 +237,7 @@ class Blobs:
     def links(self, name: bytes) -> int:
         """Tell how many links a blob has beside its own name; 0 if it is not here."""
         try:
-            found = os.stat(name, dir_fd=self._press.shards[int(name[:2], 16)])
+            found = os.stat(name, dir_fd=self.shards[name[:2]])
         except FileNotFoundError:
             return 0
         return found.st_nlink - 1
@@ -253,6 +272,11 @@ class Blobs:
             )
             if kept is None:
                 os.unlink(name, dir_fd=shard)
+
+
+def blob_of(name: bytes) -> tuple[Digest, int]:
+    """Read digest and mode back from the name of an object's file."""
+    return Digest(name[:64].decode("ascii")), int(name[65:], 8)
 
 
 def _hash_if_readable(fd: int) -> str:

@@ -17,7 +17,7 @@ from snapd.disk import fsops
 from snapd.disk.blobs import Blobs
 from snapd.disk.locks import RangeLock
 from snapd.disk.manifests import Manifests
-from snapd.disk.publishing import PERMISSION_BITS, blob_name
+from snapd.disk.publishing import blob_name
 from snapd.disk.repairs import Blob, Repairs
 from snapd.disk.staging import Staging
 from snapd.disk.trees import DIRECTORY_BITS, Trees
@@ -148,22 +148,7 @@ class Mender:
         except OSError as exc:
             if exc.errno != errno.EMLINK:
                 raise
-            self._copy(staged, blob)
-
-    def _copy(self, staged: str, blob: Blob) -> None:
-        """Make a private copy of a blob that can't have more links."""
-        digest, mode = blob
-        source_fd = fsops.open_own_file(blob_name(digest, mode), self._blobs.shard(digest))
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            fd = os.open(staged, flags, 0o600, dir_fd=self._staging.fd)
-            try:
-                fsops.reflink_or_copy(source_fd, fd)
-                os.fchmod(fd, mode & PERMISSION_BITS)
-            finally:
-                os.close(fd)
-        finally:
-            os.close(source_fd)
+            self._blobs.copy(digest, mode, staged, staging_fd)
 
 
 def _paths(text: bytes, blob: Blob) -> Iterator[bytes]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from snapd.disk import fsops
-from snapd.disk.blobs import Blobs
-from snapd.disk.publishing import PERMISSION_BITS, blob_name
+from snapd.disk.blobs import Blobs, blob_of
 from snapd.disk.staging import Staging
 from snapd.model.errors import ObjectLost
-from snapd.model.ids import Digest, SnapshotId, is_digest
+from snapd.model.ids import SnapshotId, is_digest
 from snapd.model.manifest import Manifest
 
 _PROGRESS_STEP_FILES = 1000
@@ -129,9 +129,9 @@ class _Layout:
         self._blobs = blobs
         self._staging = staging
         self._fd = os.open(name, fsops.DIRECTORY, dir_fd=staging.fd)
-        self._above: list[tuple[str, int]] = []
-        self._prefix = "./"
-        self._spares: dict[tuple[Digest, int], str] = {}
+        self._above: list[tuple[bytes, int]] = []
+        self._prefix = b"./"
+        self._spares: dict[bytes, str] = {}
         self._all_spares: list[str] = []
 
     def __enter__(self) -> _Layout:
@@ -140,21 +140,29 @@ class _Layout:
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
         for name in self._all_spares:
-            os.unlink(name, dir_fd=self._staging.fd)
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._staging.fd)
 
     def fill(self, manifest: Manifest, on_progress: OnProgress | None) -> None:
         """Make all entries below the root; directories get their modes when they are full."""
-        entries = iter(manifest)
-        next(entries)
+        lines = manifest.lines()
+        next(lines)
         files = 0
-        for kind, mode, checksum, _, path in entries:
+        # Texts stay the bytes that they are: this runs for every file of every pull.
+        shards, link = self._blobs.shards, os.link
+        for line in lines:
+            kind, mode, checksum, _, path = line.split(b" ", 4)
             while not path.startswith(self._prefix):
                 self._ascend()
-            name = path[len(self._prefix) :].encode()
-            if kind == "D":
-                self._descend(name[:-1], path, mode)
+            name = path[len(self._prefix) :]
+            if kind == b"D":
+                self._descend(name[:-1], path, int(mode, 8))
                 continue
-            self._link(checksum, mode, name, path)
+            blob, shard_fd = checksum + b"." + mode, shards[checksum[:2]]
+            try:
+                link(blob, name, src_dir_fd=shard_fd, dst_dir_fd=self._fd, follow_symlinks=False)
+            except OSError as exc:
+                self._link_otherwise(exc, blob, name, path)
             files += 1
             if on_progress is not None and files % _PROGRESS_STEP_FILES == 0:
                 on_progress(files)
@@ -163,7 +171,7 @@ class _Layout:
         if on_progress is not None:
             on_progress(files)
 
-    def _descend(self, name: bytes, path: str, mode: int) -> None:
+    def _descend(self, name: bytes, path: bytes, mode: int) -> None:
         os.mkdir(name, 0o700, dir_fd=self._fd)
         self._move_to(os.open(name, fsops.DIRECTORY, dir_fd=self._fd))
         self._above.append((self._prefix, mode))
@@ -182,46 +190,35 @@ class _Layout:
         os.close(self._fd)
         self._fd = fd
 
-    def _link(self, digest: Digest, mode: int, name: bytes, path: str) -> None:
-        spare = self._spares.get((digest, mode)) if self._spares else None
-        source, source_fd = (
-            (spare, self._staging.fd)
-            if spare is not None
-            else (f"{digest}.{mode:o}", self._blobs.shard(digest))
-        )
-        try:
-            os.link(
-                source,
-                name,
-                src_dir_fd=source_fd,
-                dst_dir_fd=self._fd,
-                follow_symlinks=False,
-            )
-        except FileNotFoundError as exc:
+    def _link_otherwise(self, error: OSError, blob: bytes, name: bytes, path: bytes) -> None:
+        """Link to a copy of a blob that can't have more links; raise what else is wrong."""
+        if isinstance(error, FileNotFoundError):
+            digest, _ = blob_of(blob)
             raise ObjectLost(
-                f"the cache has lost object {digest} ({path})",
+                f"the cache has lost object {digest} ({path.decode()})",
                 object=digest,
-                path=path,
-            ) from exc
+                path=path.decode(),
+            ) from error
+        if error.errno != errno.EMLINK:
+            raise error
+        spare = self._spares.get(blob)
+        if spare is None or not self._link_spare(spare, name):
+            self._link_spare(self._new_spare(blob), name)
+
+    def _link_spare(self, spare: str, name: bytes) -> bool:
+        """Link to a copy; False if that can't have more links either."""
+        try:
+            os.link(spare, name, src_dir_fd=self._staging.fd, dst_dir_fd=self._fd)
         except OSError as exc:
             if exc.errno != errno.EMLINK:
                 raise
-            self._new_spare(digest, mode)
-            self._link(digest, mode, name, path)
+            return False
+        return True
 
-    def _new_spare(self, digest: Digest, mode: int) -> None:
+    def _new_spare(self, blob: bytes) -> str:
         """Copy a blob that can't have more links; further entries are links to the copy."""
         name = self._staging.new_name()
-        source_fd = fsops.open_own_file(blob_name(digest, mode), self._blobs.shard(digest))
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            fd = os.open(name, flags, 0o600, dir_fd=self._staging.fd)
-            self._all_spares.append(name)
-            try:
-                fsops.reflink_or_copy(source_fd, fd)
-                os.fchmod(fd, mode & PERMISSION_BITS)
-            finally:
-                os.close(fd)
-        finally:
-            os.close(source_fd)
-        self._spares[digest, mode] = name
+        self._all_spares.append(name)
+        self._blobs.copy(*blob_of(blob), name, self._staging.fd)
+        self._spares[blob] = name
+        return name

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-from snapd.disk.blobs import Blobs
+from snapd.disk.blobs import Blobs, blob_of
 from snapd.disk.index import BlobRow
 from snapd.disk.records import LOOKUP_BLOBS, Record, Records, Seen
 from snapd.disk.repairs import Blob, Repairs
@@ -101,7 +101,7 @@ class Trust:
         self, name: bytes, is_here: bool, known: dict[int, Record], on_step: OnStep
     ) -> int:
         """Find a mode under which an object is good; what is damaged goes on the way."""
-        digest, mode = _blob_of(name)
+        digest, mode = blob_of(name)
         held: int | None = mode if is_here else self._blobs.any_mode(digest)
         while held is not None and not self._is_good(digest, held, known, on_step):
             held = self._blobs.any_mode(digest)
@@ -206,7 +206,7 @@ class Trust:
             for name, size_bytes, inode, mtime_ns, verified_at in chunk:
                 found = stat(name)
                 if found is None or found[:3] != (size_bytes, inode, mtime_ns):
-                    changed.append(_blob_of(name))
+                    changed.append(blob_of(name))
                     continue
                 ctime_ns = found[3] if found[3] < settled_ns else 0
                 rows.append((_key_of(name), size_bytes, inode, mtime_ns, ctime_ns, verified_at))
@@ -254,10 +254,6 @@ def _name_at(manifest_text: bytes, start: int) -> bytes:
 def _key_of(name: bytes) -> int:
     """Give the `eviction.blob_key` of a blob by its file's name."""
     return int(name[:PREFIX_DIGITS], 16) << MODE_BITS | int(name[65:], 8)
-
-
-def _blob_of(name: bytes) -> Blob:
-    return Digest(name[:64].decode("ascii")), int(name[65:], 8)
 
 
 def _chunks(items: Iterable[_T]) -> Iterator[list[_T]]:
