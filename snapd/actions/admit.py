@@ -20,13 +20,14 @@ from anyio.abc import TaskGroup
 
 from snapd.actions.sweep import Survey, Sweeper, largest
 from snapd.disk.cache import Cache
+from snapd.disk.usage import Usage
 from snapd.model.errors import CacheFull, DaemonStopping, SnapsyncError
 from snapd.model.eviction import Decision
 from snapd.model.ids import SnapshotId
 from snapd.model.settings import CacheSettings
 from snapd.model.space import SweepReport, SweepRequest
 from snapd.model.units import format_size
-from snapd.runtime.observer import EvictionCause, Observer, RefusalReason
+from snapd.runtime.observer import EvictionCause, RefusalReason
 
 logger = logging.getLogger(__name__)
 
@@ -77,16 +78,14 @@ class Admission:
     What removes something runs in `task_group`, whose end is waited for before the cache is closed.
     """
 
-    def __init__(
-        self, cache: Cache, sweeper: Sweeper, observer: Observer, task_group: TaskGroup
-    ) -> None:
+    def __init__(self, cache: Cache, sweeper: Sweeper, task_group: TaskGroup) -> None:
         self._cache = cache
         self._sweeper = sweeper
-        self._observer = observer
         self._task_group = task_group
         self._counting = anyio.Lock()
         self._claims: set[Claim] = set()
         self._counted_bytes: int | None = None
+        self._usage: Usage | None = None
         self._landed_bytes = 0
         self._room_of_disk = 0
         self._deciding = anyio.Lock()
@@ -107,6 +106,11 @@ class Admission:
         """What the cache takes: the last count and what was written since; 0 before the first."""
         written = sum(each.written_bytes - each.counted_bytes for each in self._claims)
         return (self._counted_bytes or 0) + self._landed_bytes + max(0, written)
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the last count found, by part; None before the first."""
+        return self._usage
 
     @property
     def reserved_bytes(self) -> int:
@@ -194,6 +198,7 @@ class Admission:
             landed_bytes = self._landed_bytes
             survey = await to_thread.run_sync(self._sweeper.look)
             self._counted_bytes = survey.usage.total_bytes
+            self._usage = survey.usage
             self._landed_bytes -= landed_bytes
             for claim, written_bytes in claims.items():
                 claim.counted_bytes = written_bytes
@@ -205,7 +210,6 @@ class Admission:
         self.note_change()
 
     def _refuse(self, required_bytes: int, shortage: Shortage, decision: Decision) -> CacheFull:
-        self._observer.on_refused(shortage.limit)
         available_bytes = max(0, shortage.left_bytes + decision.freed_bytes)
         holders = largest(decision.kept)
         named = ", ".join(

@@ -14,13 +14,15 @@ import anyio
 from snapd.actions.gather import Gathering
 from snapd.model.errors import DaemonStopping, JobCancelled, SnapsyncError
 from snapd.model.ids import SnapshotId
-from snapd.model.jobs import JobState, JobView, Priority, PullRequest
+from snapd.model.jobs import UNDER_WAY, JobState, JobView, Priority, PullRequest, Step
 from snapd.model.plan import PullPlan
 from snapd.runtime.flight import Flight
 
 PullKey: TypeAlias = tuple[SnapshotId, str]
 
 RATE_WINDOW_SECONDS = 5.0
+STEPS_MAX = 64
+"""The last so many are kept: a job that waits for space goes through some again and again."""
 URGENCIES: dict[Priority, int] = {"blocking": 0, "prefetch": 1}
 
 
@@ -48,6 +50,7 @@ class Job:
         self._state: JobState = "queued"
         self._priority: Priority = request.priority
         self._created_at = now()
+        self.steps = deque([Step("queued", self._created_at)], maxlen=STEPS_MAX)
         self._started_at: float | None = None
         self._ended_at: float | None = None
         self._plan: PullPlan | None = None
@@ -69,6 +72,16 @@ class Job:
     def error(self) -> SnapsyncError | None:
         """What ended the job, if it did not end well."""
         return next(iter(self.flight.failures.values()), None)
+
+    @property
+    def under_way(self) -> bool:
+        """Tell whether it works, so that it should get further all the time."""
+        return self._state in UNDER_WAY
+
+    @property
+    def waits_for_space_now(self) -> bool:
+        """Tell whether it holds no place because the cache has no room for it."""
+        return self._state == "waiting_for_space"
 
     def view(self) -> JobView:
         """Show the job as it stands now."""
@@ -134,6 +147,8 @@ class Job:
     def enter(self, state: JobState) -> None:
         """Take note of the step that begins."""
         self._state = state
+        if self.steps[-1].state != state:
+            self.steps.append(Step(state, self._now()))
         if self._started_at is None and state != "queued":
             self._started_at = self._now()
 

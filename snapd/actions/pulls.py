@@ -60,21 +60,27 @@ class Pulls:
         that it goes on when every caller has left, and after a restart too. Raises
         `StoreNotAllowed`, `QueueFull`, `DaemonStopping`.
         """
-        uri = self._workshop.stores.check(request.store)
-        if self._stopping:
-            raise DaemonStopping("the daemon is stopping and takes no new pulls")
-        key = (request.snapshot_id, str(uri))
-        job = self._running.get(key)
-        while job is not None and job.flight.cancelled:
-            await job.flight.ended.wait()
-            job = self._running.get(key)
-        if job is None:
-            job = self._begin(replace(request, store=str(uri)), job_id)
+        try:
+            uri = self._workshop.stores.check(request.store)
+            if self._stopping:
+                raise DaemonStopping("the daemon is stopping and takes no new pulls")
+            job = await self._attach(replace(request, store=str(uri)), job_id)
+        except SnapsyncError as refusal:
+            self._workshop.observer.on_pull_refused(refusal.code)
+            raise
         job.join_in(request)
         if detached:
             self._held.add(job.flight.join())
             await self._order(job)
         return job
+
+    async def _attach(self, request: PullRequest, job_id: str) -> Job:
+        key = (request.snapshot_id, request.store)
+        job = self._running.get(key)
+        while job is not None and job.flight.cancelled:
+            await job.flight.ended.wait()
+            job = self._running.get(key)
+        return job if job is not None else self._begin(request, job_id)
 
     async def resume(self) -> None:
         """Begin the detached pulls again that a former daemon did not bring to an end."""
@@ -83,7 +89,10 @@ class Pulls:
             try:
                 job = await self.start(request, detached=True, job_id=job_id)
             except SnapsyncError as error:
-                logger.warning("the pull of %s is given up: %s", request.snapshot_id, error.message)
+                with job_context(job_id):
+                    logger.warning(
+                        "the pull of %s is given up: %s", request.snapshot_id, error.message
+                    )
                 await to_thread.run_sync(orders.forget, job_id)
                 continue
             logger.info("resuming the pull of %s", request.snapshot_id, extra={"job_id": job_id})
@@ -100,7 +109,8 @@ class Pulls:
             else:
                 self._ordered.add(job.job_id)
         except SnapsyncError as error:
-            logger.warning("a detached pull will not outlive the daemon: %s", error.message)
+            with job_context(job.job_id):
+                logger.warning("a detached pull will not outlive the daemon: %s", error.message)
 
     def _begin(self, request: PullRequest, job_id: str) -> Job:
         if self._places.waiting >= self._queued_max:
@@ -129,6 +139,15 @@ class Pulls:
     def jobs(self) -> list[JobView]:
         """List the running and the waiting jobs, then the ended ones, newest first."""
         return [job.view() for job in (*self._running.values(), *reversed(self._ended))]
+
+    def under_way(self) -> list[JobView]:
+        """List the jobs that work."""
+        return [job.view() for job in self._running.values() if job.under_way]
+
+    @property
+    def waiting_count(self) -> int:
+        """How many jobs wait for space, holding no place."""
+        return sum(job.waits_for_space_now for job in self._running.values())
 
     @property
     def running_count(self) -> int:
@@ -180,7 +199,9 @@ class Pulls:
         self._ended_one.set()
         view = job.view()
         seconds = (view.ended_at or 0.0) - view.created_at
-        self._workshop.observer.on_pull_ended(view.state, seconds)
+        self._workshop.observer.on_pull_ended(view, list(job.steps))
+        if isinstance(job.error, CacheFull):
+            self._workshop.observer.on_pull_refused(job.error.details["limit"])
         with job_context(job.job_id):
             _log_end(view, seconds)
 
@@ -336,7 +357,7 @@ async def open_pulls(
             blob_flights=Flights(task_group),
             large_lanes=Budget(objects=LARGE_OBJECTS_IN_FLIGHT),
             observer=observer,
-            admission=Admission(cache, sweeper, observer, task_group),
+            admission=Admission(cache, sweeper, task_group),
             now=now,
         )
         pulls = Pulls(settings, workshop, Flights(task_group))

@@ -8,7 +8,8 @@ from aiohttp import web
 from anyio import to_thread
 
 from snapd.api.replies import errors_become_replies
-from snapd.runtime.metrics import Metrics, NodeNumbers
+from snapd.runtime.metrics import Metrics
+from snapd.runtime.numbers import NodeNumbers
 
 
 def health_app(

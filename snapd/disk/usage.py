@@ -20,15 +20,25 @@ _STAT_BLOCK_BYTES = 512
 class Usage(NamedTuple):
     """What a cache takes, by part."""
 
-    blob_bytes: int
+    linked_bytes: int
+    """Objects that are in a tree."""
+    loose_bytes: int
+    """Objects that nothing links to: of pulls that run or failed."""
     tree_bytes: int
+    staging_bytes: int
+    quarantine_bytes: int
     other_bytes: int
-    """Manifests, index, leases, half-done and quarantined bytes."""
+    """Manifests, index, leases and the like."""
 
     @property
     def total_bytes(self) -> int:
         """All of it."""
         return sum(self)
+
+    @property
+    def blob_bytes(self) -> int:
+        """All objects."""
+        return self.linked_bytes + self.loose_bytes
 
 
 def take_census(root: Path) -> Census:
@@ -69,7 +79,16 @@ class Accountant:
     def count(self, census: Census) -> Usage:
         """Add up everything in the state directory; `census` is what was just taken of it."""
         with self._one_at_a_time:
-            return Usage(census.total_bytes, self._count_trees(), self._count_others())
+            loose_bytes = sum(census.allocated_bytes[row] for row in census.orphans())
+            others = self._count_others()
+            return Usage(
+                linked_bytes=census.total_bytes - loose_bytes,
+                loose_bytes=loose_bytes,
+                tree_bytes=self._count_trees(),
+                staging_bytes=others.pop("staging", 0),
+                quarantine_bytes=others.pop("quarantine", 0),
+                other_bytes=sum(others.values()),
+            )
 
     def own_bytes(self, snapshot_id: SnapshotId) -> int:
         """Tell what the directories and the manifest of a snapshot take."""
@@ -87,17 +106,16 @@ class Accountant:
                 self._tree_bytes[name] = found
         return sum(self._tree_bytes.values())
 
-    def _count_others(self) -> int:
-        total_bytes = 0
+    def _count_others(self) -> dict[str, int]:
+        found: dict[str, int] = {}
         with os.scandir(self._root) as entries:
             for entry in entries:
                 if entry.name in ("blobs", "trees"):
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    total_bytes += _everything_below(entry.path)
-                else:
-                    total_bytes += _allocated(entry.path)
-        return total_bytes
+                is_directory = entry.is_dir(follow_symlinks=False)
+                count = _everything_below if is_directory else _allocated
+                found[entry.name] = count(entry.path)
+        return found
 
 
 def _directories_below(tree: str) -> int:

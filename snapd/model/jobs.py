@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from snapd.model.errors import UsageError
 from snapd.model.ids import SnapshotId, parse_snapshot_id
@@ -19,10 +19,19 @@ JobState = Literal[
     "failed",
     "cancelled",
 ]
+UNDER_WAY: frozenset[str] = frozenset({"reading_manifest", "planning", "fetching", "publishing"})
+"""The states of a job that works; the others wait, or have ended."""
 ENDED_STATES: frozenset[str] = frozenset({"done", "failed", "cancelled"})
 
 Priority = Literal["blocking", "prefetch"]
 """`blocking`: somebody waits for it. `prefetch`: it may go on whenever nobody blocks."""
+
+
+class Step(NamedTuple):
+    """A state that a job entered, and when, in seconds since the epoch."""
+
+    state: JobState
+    began_at: float
 
 
 @dataclass(frozen=True, slots=True)

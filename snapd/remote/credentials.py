@@ -6,9 +6,12 @@ instance roles, a process. They are refreshed before they expire, and once more 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -28,6 +31,9 @@ from snapd.model.errors import CredentialsExpired, CredentialsMissing, InvalidCo
 from snapd.model.settings import StoreSettings
 from snapd.model.uris import StoreUri
 from snapd.remote.exchanges import Origin
+from snapd.runtime.background import background_tasks
+
+logger = logging.getLogger(__name__)
 
 GOOGLE_ENDPOINT = "https://storage.googleapis.com"
 GOOGLE_REGION = "auto"
@@ -35,6 +41,9 @@ DEFAULT_REGION = "us-east-1"
 """Signs for stores that name no region; AWS answers with the right one, which is then used."""
 SYSTEM_CA_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 CHAIN = "environment, profile, SSO, web identity, container role, instance role"
+LOOK_SECONDS = 60.0
+"""How often credentials are looked at while nothing is asked; botocore refreshes in the last 15
+minutes of their life."""
 _HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 # What botocore's chain is asked for: name in a profile, variables, default, conversion.
@@ -83,6 +92,35 @@ class Account:
                 if not self._settings.anonymous:
                     await self._load()
         return await self.origin()
+
+    @property
+    def expires_at(self) -> float | None:
+        """Tell when the credentials in use expire; None: never, or nobody knows."""
+        expiry = getattr(self._credentials, "_expiry_time", None)
+        return None if expiry is None else float(expiry.timestamp())
+
+    @asynccontextmanager
+    async def kept_fresh(self, tell: Callable[[float | None], None]) -> AsyncIterator[None]:
+        """Refresh in time for the length of the block, also while nothing is asked.
+
+        `tell` is told again and again when the credentials expire, and None at the end. So an
+        expiry that comes near means that refreshing fails.
+        """
+        try:
+            async with background_tasks() as tasks:
+                tasks.start_soon(self._keep_fresh, tell)
+                yield
+        finally:
+            tell(None)
+
+    async def _keep_fresh(self, tell: Callable[[float | None], None]) -> None:
+        while True:
+            try:
+                await self.origin()
+            except SnapsyncError as error:
+                logger.warning("credentials are not fresh: %s", error.message)
+            tell(self.expires_at)
+            await anyio.sleep(LOOK_SECONDS)
 
     def move_to(self, region: str) -> None:
         """Use another region from now on, because the store said that the bucket lives there."""

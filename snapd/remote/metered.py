@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from snapd.model.errors import SnapsyncError
 from snapd.model.uris import StoreUri
@@ -24,27 +24,12 @@ from snapd.remote.base import (
     RemoteStore,
     Stored,
 )
+from snapd.runtime.observer import Observer
 
 OK = "ok"
 CANCELLED = "cancelled"
 
 _Ended: TypeAlias = list[tuple[object, int]]
-
-
-class StoreObserver(Protocol):
-    """Receives what happens to requests; every method returns at once and never raises."""
-
-    def on_request(self, operation: str, outcome: str, seconds: float, size_bytes: int) -> None:
-        """Take note of one request; `outcome` is `ok`, `cancelled` or an error's code.
-
-        `size_bytes` are the bytes of bodies that arrived or were stored whole. The items of one
-        batch share its time evenly, so that the sum over requests is the time spent asking.
-        """
-        ...
-
-    def on_retry(self, operation: str, reason: str) -> None:
-        """Take note that a request is asked again; `reason` is an error's code."""
-        ...
 
 
 class _Note:
@@ -54,12 +39,16 @@ class _Note:
 
 
 class Metered:
-    """Adds nothing but reports; sizes are those of bodies that arrived or were stored."""
+    """Adds nothing but reports; sizes are those of bodies that arrived or were stored whole.
+
+    The items of one batch share its time evenly, so that the sum over requests is the time spent
+    asking. A request that was given up ends as `cancelled`.
+    """
 
     def __init__(
         self,
         inner: RemoteStore,
-        observer: StoreObserver,
+        observer: Observer,
         *,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -151,7 +140,7 @@ class Metered:
             outcome = error.code
             raise
         finally:
-            self._observer.on_request("list", outcome, self._now() - began, 0)
+            self._observer.on_requests("list", outcome, 1, self._now() - began, 0)
 
     @contextmanager
     def _single(self, operation: Operation) -> Iterator[_Note]:
@@ -165,7 +154,8 @@ class Metered:
             outcome = error.code
             raise
         finally:
-            self._observer.on_request(operation, outcome, self._now() - began, note.size_bytes)
+            seconds = self._now() - began
+            self._observer.on_requests(operation, outcome, 1, seconds, note.size_bytes)
 
     @contextmanager
     def _batch(self, operation: Operation, count: int) -> Iterator[_Ended]:
@@ -175,11 +165,14 @@ class Metered:
             yield ended
         finally:
             seconds = (self._now() - began) / max(count, 1)
+            sums = {CANCELLED: (count - len(ended), 0)}
             for outcome, size_bytes in ended:
                 code = outcome.code if isinstance(outcome, SnapsyncError) else OK
-                self._observer.on_request(operation, code, seconds, size_bytes)
-            for _ in range(count - len(ended)):
-                self._observer.on_request(operation, CANCELLED, seconds, 0)
+                alike, moved_bytes = sums.get(code, (0, 0))
+                sums[code] = alike + 1, moved_bytes + size_bytes
+            for code, (alike, moved_bytes) in sums.items():
+                if alike:
+                    self._observer.on_requests(operation, code, alike, seconds, moved_bytes)
 
 
 def _sent(outcome: PutOutcome, size_bytes: int) -> int:

@@ -11,8 +11,9 @@ from snapd.model.uris import StoreUri, parse_store_uri
 from snapd.remote.base import RemoteStore
 from snapd.remote.directory import DirectoryStore
 from snapd.remote.memory import MemoryStores
-from snapd.remote.metered import Metered, StoreObserver
+from snapd.remote.metered import Metered
 from snapd.remote.retrying import Retrying
+from snapd.runtime.observer import Observer
 from snapd.runtime.retry import Backoff
 
 
@@ -39,7 +40,7 @@ async def open_store(
     uri: StoreUri,
     settings: StoreSettings,
     transfer: TransferSettings,
-    observer: StoreObserver,
+    observer: Observer,
     *,
     memories: MemoryStores | None = None,
 ) -> AsyncIterator[RemoteStore]:
@@ -58,7 +59,7 @@ async def _open_backend(
     uri: StoreUri,
     settings: StoreSettings,
     transfer: TransferSettings,
-    observer: StoreObserver,
+    observer: Observer,
     memories: MemoryStores | None,
 ) -> AsyncIterator[RemoteStore]:
     if uri.scheme == "file":

@@ -28,8 +28,7 @@ from snapd.remote.base import (
     RemoteStore,
     Stored,
 )
-from snapd.remote.metered import StoreObserver
-from snapd.runtime.observer import SilentObserver
+from snapd.runtime.observer import Observer, SilentObserver
 from snapd.runtime.retry import Backoff
 
 T = TypeVar("T")
@@ -53,7 +52,7 @@ class Attempts:
     """The tries of one call: counts them, waits between them, and says so when it gives up."""
 
     def __init__(
-        self, backoff: Backoff, operation: Operation, observer: StoreObserver, timing: Timing
+        self, backoff: Backoff, operation: Operation, observer: Observer, timing: Timing
     ) -> None:
         self._backoff = backoff
         self._operation = operation
@@ -107,7 +106,7 @@ async def retry_call(
     operation: Operation,
     call: Callable[[], Awaitable[T]],
     *,
-    observer: StoreObserver | None = None,
+    observer: Observer | None = None,
     timing: Timing | None = None,
 ) -> T:
     """Await `call()` until it succeeds, fails for good, or `backoff` ends; raises the last cause.
@@ -138,7 +137,7 @@ class Retrying:
         self,
         inner: RemoteStore,
         backoff: Backoff,
-        observer: StoreObserver,
+        observer: Observer,
         *,
         timing: Timing | None = None,
     ) -> None:

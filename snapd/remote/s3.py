@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import pairwise
 from urllib.parse import quote
 
@@ -35,12 +36,12 @@ from snapd.remote.base import (
 )
 from snapd.remote.credentials import Account
 from snapd.remote.exchanges import Reply, Request
-from snapd.remote.metered import StoreObserver
 from snapd.remote.s3_documents import Page, parse_page
 from snapd.remote.s3_errors import code_of
 from snapd.remote.s3_multipart import PART_BYTES, Upload
 from snapd.remote.s3_wire import BUCKET_TARGET, S3Wire
 from snapd.remote.transport import open_transport
+from snapd.runtime.observer import Observer
 from snapd.runtime.retry import Backoff
 
 IF_ABSENT_HEADER = ("If-None-Match: *",)
@@ -50,9 +51,7 @@ PAGE_KEYS = 1000
 class S3Store:
     """Keeps the contract of `snapd.remote.base`; made by `open_s3`."""
 
-    def __init__(
-        self, uri: StoreUri, wire: S3Wire, backoff: Backoff, observer: StoreObserver
-    ) -> None:
+    def __init__(self, uri: StoreUri, wire: S3Wire, backoff: Backoff, observer: Observer) -> None:
         self._uri = uri
         self._wire = wire
         self._backoff = backoff
@@ -258,7 +257,7 @@ def _lacks_conditions(reply: Reply) -> bool:
 
 @asynccontextmanager
 async def open_s3(
-    uri: StoreUri, settings: StoreSettings, transfer: TransferSettings, observer: StoreObserver
+    uri: StoreUri, settings: StoreSettings, transfer: TransferSettings, observer: Observer
 ) -> AsyncIterator[S3Store]:
     """Open a bucket for the length of the block, with transfer threads of its own.
 
@@ -269,6 +268,7 @@ async def open_s3(
         raise InvalidStoreUri(f"a store's prefix holds no '.' or '..': {str(uri)!r}")
     account = Account(uri, settings)
     await account.origin()
-    async with open_transport(transfer) as transport:
+    tell = partial(observer.on_credentials, str(uri))
+    async with account.kept_fresh(tell), open_transport(transfer) as transport:
         wire = S3Wire(uri, account, transport)
         yield S3Store(uri, wire, Backoff.of(transfer), observer)

@@ -11,11 +11,11 @@ import anyio
 from snapd.model.errors import SnapsyncError, SourceChanged
 from snapd.remote.base import Stored
 from snapd.remote.exchanges import Reply, Request
-from snapd.remote.metered import StoreObserver
 from snapd.remote.retrying import retry_call
 from snapd.remote.s3_documents import parse_completed, parse_upload_id, render_completion
 from snapd.remote.s3_errors import code_of
 from snapd.remote.s3_wire import S3Wire
+from snapd.runtime.observer import Observer
 from snapd.runtime.retry import Backoff
 
 PART_BYTES = 16 * 1024 * 1024
@@ -28,7 +28,7 @@ class Upload:
     """Writes one key. Each request is repeated by itself, because its part can't be read again."""
 
     def __init__(
-        self, wire: S3Wire, key: str, target: str, backoff: Backoff, observer: StoreObserver
+        self, wire: S3Wire, key: str, target: str, backoff: Backoff, observer: Observer
     ) -> None:
         self._wire = wire
         self._key = key

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import get_args
+import platform
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -16,36 +17,42 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 
-from snapd.model.jobs import ENDED_STATES
-from snapd.runtime.observer import EvictionCause, ObjectSource, RefusalReason
+from snapd.model.jobs import ENDED_STATES, JobView, Step
+from snapd.runtime.durations import Durations
+from snapd.runtime.numbers import NodeNumbers, NumbersCollector
+from snapd.runtime.observer import EvictionCause, ObjectSource, Observer, RefusalReason
 
 REQUEST_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 PULL_BUCKETS_SECONDS = (0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 180.0, 600.0, 1800.0, 7200.0)
+USUAL_REFUSALS = (*get_args(RefusalReason), "queue_full", "store_not_allowed", "daemon_stopping")
+USUAL_FAILURES = ("digest_mismatch", "store_unreachable", "store_failing", "no_space")
+USUAL_RETRIES = ("throttled", "store_failing", "store_unreachable", "connection_lost", "stalled")
+
+_C = TypeVar("_C", bound="_Labelled")
 
 
-@dataclass(frozen=True, slots=True)
-class NodeNumbers:
-    """How a node stands at one moment; `GET /v1/status` and `/metrics` show the same numbers."""
-
-    pulls_running: int = 0
-    pulls_running_max: int = 0
-    pulls_queued: int = 0
-    pulls_queued_max: int = 0
-    objects_in_flight: int = 0
-    objects_in_flight_max: int = 0
-    bytes_in_flight: int = 0
-    bytes_in_flight_max: int = 0
-    transfers_waiting: int = 0
-    snapshots: int = 0
-    cache_bytes: int = 0
-    cache_bytes_max: int = 0
-    reserved_bytes: int = 0
-    disk_free_bytes: int = 0
-    disk_total_bytes: int = 0
+class _Labelled(Protocol):
+    def labels(self: _C, *values: str) -> _C: ...
 
 
-class Metrics:
-    """All metrics of one node, in a registry of their own. Implements `Observer`.
+class _Children(dict[str | tuple[str, ...], _C], Generic[_C]):
+    """The children of a metric by label values, each looked up in the library only once."""
+
+    def __init__(self, parent: _C, *known: str) -> None:
+        """Make the known series exist from the start, so that the first event is an increase."""
+        super().__init__()
+        self._parent = parent
+        for value in known:
+            self[value]
+
+    def __missing__(self, key: str | tuple[str, ...]) -> _C:
+        child = self._parent.labels(*((key,) if isinstance(key, str) else key))
+        self[key] = child
+        return child
+
+
+class Metrics(Observer):
+    """All metrics of one node, in a registry of their own.
 
     Labels are drawn from closed vocabularies (operations of a store, error codes, job states), so
     the number of series is bounded; an ID, a path or a URI is never a label.
@@ -58,224 +65,182 @@ class Metrics:
         self._describe_pulls()
         self._describe_store()
         self._describe_space()
-        self._describe_node()
         self._describe_care()
+        self._describe_daemon()
+        self._numbers = NumbersCollector()
+        self.registry.register(self._numbers)
         Info("snapd_build", "The running version.", registry=self.registry).info(
-            {"version": version}
+            {"version": version, "python": platform.python_version()}
         )
         ProcessCollector(registry=self.registry)
-        self._begin_at_zero()
 
-    def _begin_at_zero(self) -> None:
-        """Make the known series exist from the start, so that the first event is an increase."""
-        for source in get_args(ObjectSource):
-            self._objects.labels(source)
-            self._bytes.labels(source)
-        for state in ENDED_STATES:
-            self._pull_seconds.labels(state)
-        for cause in get_args(EvictionCause):
-            self._evictions.labels(cause)
-            self._evicted_bytes.labels(cause)
-        for reason in get_args(RefusalReason):
-            self._refused.labels(reason)
-        for outcome in ("accepted", "refused"):
-            self._reloads.labels(outcome)
-        for outcome in ("right", "damaged"):
-            self._rehashed.labels(outcome)
+    def _counter(self, name: str, meaning: str) -> Counter:
+        return Counter(name, meaning, registry=self.registry)
+
+    def _counters(self, name: str, meaning: str, label: str, *known: str) -> _Children[Counter]:
+        return _Children(Counter(name, meaning, [label], registry=self.registry), *known)
+
+    def _gauge(self, name: str, meaning: str) -> Gauge:
+        return Gauge(name, meaning, registry=self.registry)
 
     def _describe_pulls(self) -> None:
-        registry = self.registry
-        self._pulls = Gauge(
-            "snapd_pulls", "Pulls that have not ended.", ["state"], registry=registry
+        sources = get_args(ObjectSource)
+        self._pull_seconds = _Children(
+            Histogram(
+                "snapd_pull_duration_seconds",
+                "Time from request to end of a pull.",
+                ["outcome"],
+                buckets=PULL_BUCKETS_SECONDS,
+                registry=self.registry,
+            ),
+            *sorted(ENDED_STATES),
         )
-        self._pulls_limit = Gauge(
-            "snapd_pulls_limit",
-            "How many pulls may be in this state.",
-            ["state"],
-            registry=registry,
+        self._failures = self._counters(
+            "snapd_pull_failures",
+            "Pulls that failed, by the error's code.",
+            "code",
+            *USUAL_FAILURES,
         )
-        self._pull_seconds = Histogram(
-            "snapd_pull_duration_seconds",
-            "Time from request to end of a pull.",
-            ["outcome"],
-            buckets=PULL_BUCKETS_SECONDS,
-            registry=registry,
+        self._refused = self._counters(
+            "snapd_pulls_refused", "Pulls that were refused.", "reason", *USUAL_REFUSALS
         )
-        self._objects = Counter(
-            "snapd_objects",
-            "Objects that pulls obtained, by source.",
-            ["source"],
-            registry=registry,
+        self._objects = self._counters(
+            "snapd_objects", "Objects that pulls obtained, by source.", "source", *sources
         )
-        self._bytes = Counter(
-            "snapd_bytes", "Bytes of those objects, by source.", ["source"], registry=registry
+        self._bytes = self._counters(
+            "snapd_bytes", "Bytes of those objects, by source.", "source", *sources
         )
-        self._verification_failures = Counter(
-            "snapd_verification_failures",
-            "Objects whose bytes did not match their digest.",
-            registry=registry,
+        self._verification_failures = self._counter(
+            "snapd_verification_failures", "Objects whose bytes did not match their digest."
         )
 
     def _describe_store(self) -> None:
-        registry = self.registry
-        self._requests = Counter(
-            "snapd_store_requests",
-            "Requests to stores; `ok` or the error's code.",
-            ["operation", "outcome"],
-            registry=registry,
+        self._requests = _Children(
+            Counter(
+                "snapd_store_requests",
+                "Requests to stores; `ok` or the error's code.",
+                ["operation", "outcome"],
+                registry=self.registry,
+            )
         )
-        self._request_seconds = Histogram(
+        self._request_seconds = Durations(
             "snapd_store_request_duration_seconds",
             "Time of one store request.",
-            ["operation"],
-            buckets=REQUEST_BUCKETS_SECONDS,
-            registry=registry,
+            "operation",
+            REQUEST_BUCKETS_SECONDS,
         )
-        self._transferred = Counter(
+        self.registry.register(self._request_seconds)
+        self._transferred = self._counters(
             "snapd_store_transferred_bytes",
             "Body bytes moved from and to stores, repeated requests included.",
-            ["operation"],
-            registry=registry,
+            "operation",
+            "get",
         )
-        self._retries = Counter(
-            "snapd_store_retries", "Requests asked again, by reason.", ["reason"], registry=registry
+        self._retries = self._counters(
+            "snapd_store_retries", "Requests asked again, by reason.", "reason", *USUAL_RETRIES
+        )
+        self._expiries: dict[str, float] = {}
+        self._credentials_expiry = self._gauge(
+            "snapd_credentials_expiry_timestamp_seconds",
+            "When the first credentials of an open store expire; 0 if none do.",
         )
 
     def _describe_space(self) -> None:
-        registry = self.registry
-        self._evictions = Counter(
-            "snapd_evictions", "Snapshots evicted, by cause.", ["cause"], registry=registry
+        causes = get_args(EvictionCause)
+        self._evictions = self._counters(
+            "snapd_evictions", "Snapshots evicted, by cause.", "cause", *causes
         )
-        self._evicted_bytes = Counter(
-            "snapd_evicted_bytes", "Bytes that evictions freed.", ["cause"], registry=registry
-        )
-        self._refused = Counter(
-            "snapd_pulls_refused",
-            "Pulls refused because they do not fit.",
-            ["reason"],
-            registry=registry,
-        )
-
-    def _describe_node(self) -> None:
-        def gauge(name: str, meaning: str) -> Gauge:
-            return Gauge(name, meaning, registry=self.registry)
-
-        self._gauges = {
-            "objects_in_flight": gauge("snapd_objects_in_flight", "Objects being fetched now."),
-            "objects_in_flight_max": gauge(
-                "snapd_objects_in_flight_limit", "How many objects may be fetched at once."
-            ),
-            "bytes_in_flight": gauge("snapd_bytes_in_flight", "Bytes being fetched now."),
-            "bytes_in_flight_max": gauge(
-                "snapd_bytes_in_flight_limit", "How many bytes may be fetched at once."
-            ),
-            "transfers_waiting": gauge(
-                "snapd_transfers_waiting", "Transfers that wait for a place in flight."
-            ),
-            "snapshots": gauge("snapd_snapshots", "Complete snapshots in the cache."),
-            "cache_bytes": gauge("snapd_cache_bytes", "Bytes that the cache takes on disk."),
-            "cache_bytes_max": gauge(
-                "snapd_cache_bytes_limit", "The quota of the cache; 0 without one."
-            ),
-            "reserved_bytes": gauge(
-                "snapd_reserved_bytes", "Bytes that running pulls have yet to write."
-            ),
-            "disk_free_bytes": gauge(
-                "snapd_disk_free_bytes", "Free bytes of the cache's file system."
-            ),
-            "disk_total_bytes": gauge(
-                "snapd_disk_total_bytes", "Size of the cache's file system in bytes."
-            ),
-        }
-        self._loop_lag = gauge(
-            "snapd_event_loop_lag_seconds", "Longest delay of the event loop in the last 15 s."
-        )
-        self._ready = gauge("snapd_ready", "1 while new pulls are accepted.")
-        self._reloads = Counter(
-            "snapd_config_reloads", "Configuration reloads.", ["outcome"], registry=self.registry
+        self._evicted_bytes = self._counters(
+            "snapd_evicted_bytes", "Bytes that evictions freed.", "cause", *causes
         )
 
     def _describe_care(self) -> None:
-        registry = self.registry
-        self._rehashed = Counter(
+        self._rehashed = self._counters(
             "snapd_rehashed_objects",
             "Cached objects that looked changed, or were suspect, and were hashed again.",
-            ["outcome"],
-            registry=registry,
+            "outcome",
+            *("right", "damaged"),
         )
-        self._repaired = Counter(
-            "snapd_repaired_objects",
-            "Damaged objects that are right again in all trees.",
-            registry=registry,
+        self._repaired = self._counter(
+            "snapd_repaired_objects", "Damaged objects that are right again in all trees."
         )
-        self._scrubbed = Counter(
-            "snapd_scrub_objects", "Objects that the scrub has hashed.", registry=registry
+        self._scrubbed = self._counter("snapd_scrub_objects", "Objects that the scrub has hashed.")
+        self._scrubbed_bytes = self._counter(
+            "snapd_scrub_bytes", "Bytes that the scrub has hashed."
         )
-        self._scrubbed_bytes = Counter(
-            "snapd_scrub_bytes", "Bytes that the scrub has hashed.", registry=registry
-        )
-        self._scrub_errors = Counter(
-            "snapd_scrub_errors", "Objects that the scrub found damaged.", registry=registry
-        )
-        self._scrub_progress = Gauge(
-            "snapd_scrub_progress_ratio",
-            "Which part of the running round is done.",
-            registry=registry,
-        )
-        self._scrub_ended = Gauge(
-            "snapd_scrub_round_end_timestamp_seconds",
-            "When the last round of the scrub ended; 0 if none has since the start.",
-            registry=registry,
+        self._scrub_errors = self._counter(
+            "snapd_scrub_errors", "Objects that the scrub found damaged."
         )
 
-    def on_request(self, operation: str, outcome: str, seconds: float, size_bytes: int) -> None:
+    def _describe_daemon(self) -> None:
+        self._loop_lag = self._gauge(
+            "snapd_event_loop_lag_seconds", "Longest delay of the event loop in the last 15 s."
+        )
+        self._ready = self._gauge("snapd_ready", "1 while new pulls are accepted.")
+        self._reloads = self._counters(
+            "snapd_config_reloads",
+            "Configuration reloads.",
+            "outcome",
+            *("accepted", "refused"),
+        )
+
+    def on_requests(
+        self, operation: str, outcome: str, count: int, seconds: float, size_bytes: int
+    ) -> None:
         """See `Observer`."""
-        self._requests.labels(operation, outcome).inc()
-        self._request_seconds.labels(operation).observe(seconds)
+        self._requests[operation, outcome].inc(count)
+        self._request_seconds.observe(operation, seconds, count)
         if size_bytes:
-            self._transferred.labels(operation).inc(size_bytes)
+            self._transferred[operation].inc(size_bytes)
 
     def on_retry(self, operation: str, reason: str) -> None:
         """See `Observer`."""
-        self._retries.labels(reason).inc()
+        del operation
+        self._retries[reason].inc()
+
+    def on_credentials(self, store: str, expires_at: float | None) -> None:
+        """See `Observer`."""
+        if expires_at is None:
+            self._expiries.pop(store, None)
+        else:
+            self._expiries[store] = expires_at
+        self._credentials_expiry.set(min(self._expiries.values(), default=0.0))
 
     def on_objects(self, source: ObjectSource, objects: int, size_bytes: int) -> None:
         """See `Observer`."""
-        self._objects.labels(source).inc(objects)
-        self._bytes.labels(source).inc(size_bytes)
+        self._objects[source].inc(objects)
+        self._bytes[source].inc(size_bytes)
 
     def on_verification_failure(self) -> None:
         """See `Observer`."""
         self._verification_failures.inc()
 
-    def on_pull_ended(self, state: str, seconds: float) -> None:
+    def on_pull_refused(self, reason: str) -> None:
         """See `Observer`."""
-        self._pull_seconds.labels(state).observe(seconds)
+        self._refused[reason].inc()
+
+    def on_pull_ended(self, view: JobView, steps: Sequence[Step]) -> None:
+        """See `Observer`."""
+        del steps
+        self._pull_seconds[view.state].observe((view.ended_at or 0.0) - view.created_at)
+        if view.state == "failed" and view.error is not None:
+            self._failures[view.error["code"]].inc()
 
     def on_evicted(self, cause: EvictionCause, snapshots: int, freed_bytes: int) -> None:
         """See `Observer`."""
-        self._evictions.labels(cause).inc(snapshots)
-        self._evicted_bytes.labels(cause).inc(freed_bytes)
-
-    def on_refused(self, reason: RefusalReason) -> None:
-        """See `Observer`."""
-        self._refused.labels(reason).inc()
+        self._evictions[cause].inc(snapshots)
+        self._evicted_bytes[cause].inc(freed_bytes)
 
     def on_rehashed(self, size_bytes: int, right: bool) -> None:
         """See `Observer`."""
         del size_bytes
-        self._rehashed.labels("right" if right else "damaged").inc()
+        self._rehashed["right" if right else "damaged"].inc()
 
     def on_scrubbed(self, objects: int, size_bytes: int, progress: float) -> None:
         """See `Observer`."""
+        del progress
         self._scrubbed.inc(objects)
         self._scrubbed_bytes.inc(size_bytes)
-        self._scrub_progress.set(progress)
-
-    def on_scrub_round(self, ended_at: float) -> None:
-        """See `Observer`."""
-        self._scrub_progress.set(0)
-        self._scrub_ended.set(ended_at)
 
     def on_scrub_damage(self, objects: int) -> None:
         """See `Observer`."""
@@ -287,7 +252,7 @@ class Metrics:
 
     def on_reload(self, *, accepted: bool) -> None:
         """Take note of a configuration reload and whether the new one is in force."""
-        self._reloads.labels("accepted" if accepted else "refused").inc()
+        self._reloads["accepted" if accepted else "refused"].inc()
 
     def set_ready(self, ready: bool) -> None:
         """Show whether new pulls are accepted."""
@@ -299,12 +264,7 @@ class Metrics:
 
     def set_numbers(self, numbers: NodeNumbers) -> None:
         """Show how the node stands."""
-        self._pulls.labels("running").set(numbers.pulls_running)
-        self._pulls.labels("queued").set(numbers.pulls_queued)
-        self._pulls_limit.labels("running").set(numbers.pulls_running_max)
-        self._pulls_limit.labels("queued").set(numbers.pulls_queued_max)
-        for field, gauge in self._gauges.items():
-            gauge.set(getattr(numbers, field))
+        self._numbers.numbers = numbers
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Render everything in the format that the scraper asks for: the body and its type.

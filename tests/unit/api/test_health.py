@@ -7,7 +7,8 @@ import pytest
 
 from snapd.api.health import health_app
 from snapd.api.serving import serve_tcp
-from snapd.runtime.metrics import Metrics, NodeNumbers
+from snapd.runtime.metrics import Metrics
+from snapd.runtime.numbers import NodeNumbers
 
 
 class Daemon:
@@ -18,7 +19,7 @@ class Daemon:
         self.address = ""
 
     async def numbers(self) -> NodeNumbers:
-        return NodeNumbers(cache_bytes=77)
+        return NodeNumbers(snapshots=77)
 
     async def get(self, path: str, **headers: str) -> tuple[int, str]:
         async with aiohttp.request("GET", f"http://{self.address}{path}", headers=headers) as reply:
@@ -50,7 +51,7 @@ async def test_draining_is_alive_but_not_ready(daemon: Daemon) -> None:
 async def test_a_scrape_shows_the_numbers_of_the_moment(daemon: Daemon) -> None:
     status, text = await daemon.get("/metrics")
     assert status == 200
-    assert "\nsnapd_cache_bytes 77.0\n" in text
+    assert "\nsnapd_snapshots 77.0\n" in text
     assert "\nsnapd_ready 1.0\n" in text
 
 

@@ -55,7 +55,9 @@ def test_everything_is_counted_in_blocks_and_once(cache: Cache) -> None:
     usage = accountant.count(take_census(cache.root))
     assert usage.blob_bytes == 4096 + 12288
     assert usage.tree_bytes == 2 * 4096
-    assert usage.other_bytes >= 8192 + 20480
+    assert (usage.linked_bytes, usage.loose_bytes) == (usage.blob_bytes, 0)
+    assert usage.quarantine_bytes == du(cache.root / "quarantine")
+    assert usage.staging_bytes >= 20480
     directories = [cache.root, *(cache.root / name for name in ("blobs", "trees"))]
     uncounted = sum(
         path.lstat().st_blocks * 512 for path in [*directories, *(cache.root / "blobs").iterdir()]

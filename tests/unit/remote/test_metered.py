@@ -12,20 +12,23 @@ from snapd.model.errors import KeyMissing, Throttled
 from snapd.remote.base import Get, Put
 from snapd.remote.memory import Fault, Faults, MemoryStore, Stall
 from snapd.remote.metered import Metered
+from snapd.runtime.observer import Observer
 from tests.contract.sinks import RecordingSink
 
-Request = tuple[str, str, float, int]
+Request = tuple[str, str, int, float, int]
 
 
-class Notes:
+class Notes(Observer):
     """Keeps what it is told."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.retries: list[tuple[str, str]] = []
 
-    def on_request(self, operation: str, outcome: str, seconds: float, size_bytes: int) -> None:
-        self.requests.append((operation, outcome, seconds, size_bytes))
+    def on_requests(
+        self, operation: str, outcome: str, count: int, seconds: float, size_bytes: int
+    ) -> None:
+        self.requests.append((operation, outcome, count, seconds, size_bytes))
 
     def on_retry(self, operation: str, reason: str) -> None:
         self.retries.append((operation, reason))
@@ -54,21 +57,20 @@ async def parts_of(*parts: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
-async def test_each_item_of_a_batch_is_a_request_with_its_share_of_the_time() -> None:
+async def test_the_items_of_a_batch_are_requests_with_their_share_of_the_time() -> None:
     store, notes = metered(Fault("get", "c", error=Throttled("slow")), a=b"123", c=b"x")
     await store.get_batch([Get(key, RecordingSink()) for key in ("a", "b", "c", "a")])
     assert notes.requests == [
-        ("get", "ok", 0.25, 3),
-        ("get", "no_such_key", 0.25, 0),
-        ("get", "throttled", 0.25, 0),
-        ("get", "ok", 0.25, 3),
+        ("get", "ok", 2, 0.25, 6),
+        ("get", "no_such_key", 1, 0.25, 0),
+        ("get", "throttled", 1, 0.25, 0),
     ]
 
 
 async def test_looking_at_an_absent_key_is_a_success() -> None:
     store, notes = metered()
     await store.head_batch(["a"])
-    assert notes.requests == [("head", "ok", 1.0, 0)]
+    assert notes.requests == [("head", "ok", 1, 1.0, 0)]
 
 
 async def test_only_bytes_that_were_sent_count() -> None:
@@ -77,8 +79,7 @@ async def test_only_bytes_that_were_sent_count() -> None:
     await store.put_large("c", parts_of(b"12345", b"6"), size_bytes=6)
     await store.put_large("c", parts_of(b"12345", b"6"), size_bytes=6)
     await store.put("d", b"12")
-    assert [(request[0], request[3]) for request in notes.requests] == [
-        ("put", 0),
+    assert [(request[0], request[4]) for request in notes.requests] == [
         ("put", 4),
         ("put_large", 6),
         ("put_large", 0),
@@ -93,9 +94,9 @@ async def test_single_requests_report_their_outcome() -> None:
         await store.get("b", limit_bytes=10)
     await store.delete("a")
     assert notes.requests == [
-        ("get_document", "ok", 1.0, 3),
-        ("get_document", "no_such_key", 1.0, 0),
-        ("delete", "ok", 1.0, 0),
+        ("get_document", "ok", 1, 1.0, 3),
+        ("get_document", "no_such_key", 1, 1.0, 0),
+        ("delete", "ok", 1, 1.0, 0),
     ]
 
 
@@ -109,10 +110,9 @@ async def test_cancelled_requests_are_reported_as_such() -> None:
     with anyio.CancelScope() as scope:
         scope.cancel()
         await store.get("a", limit_bytes=1)
-    assert [request[:2] for request in notes.requests] == [
-        ("get", "cancelled"),
-        ("get", "cancelled"),
-        ("get_document", "cancelled"),
+    assert [request[:3] for request in notes.requests] == [
+        ("get", "cancelled", 2),
+        ("get_document", "cancelled", 1),
     ]
 
 
