@@ -123,6 +123,10 @@ def _fail(error: SnapsyncError, context: Context, arguments: list[str]) -> int:
         context.as_json = True
         context.__dict__.pop("output", None)
     context.output.error(error)
+    if path := context.environment.get("SNAPSYNC_TERMINATION_LOG"):
+        from snapctl.last_words import leave_last_words
+
+        leave_last_words(path, error)
     return int(error.exit_code)
 
 

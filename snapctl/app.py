@@ -28,6 +28,7 @@ VERBS: dict[str, Verb] = {
     "verify": Verb("snapctl.commands.verify", "Hash a store's snapshot or a directory again."),
     "checkout": Verb("snapctl.commands.checkout", "Lay a cached snapshot out at a path."),
     "exec": Verb("snapctl.commands.exec", "Run a command that holds a snapshot."),
+    "hold": Verb("snapctl.commands.hold", "Pull a snapshot and keep it until ended."),
     "receipt": Verb("snapctl.commands.receipt", "Print what the pull of a snapshot proved."),
     "attest": Verb("snapctl.commands.attest", "Check a tree or a checkout against its receipt."),
     "status": Verb("snapctl.commands.status", "Tell how the daemon and its cache are."),

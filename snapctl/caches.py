@@ -25,6 +25,15 @@ def cache_directories(context: Context, chosen: str | None) -> Iterator[Path]:
         yield own
 
 
+def tree_directories(context: Context, chosen: str | None) -> Iterator[Path]:
+    """Yield directories of trees in the same order; the daemon's as this process sees it."""
+    mapped = context.mapped_trees()
+    if mapped and not chosen:
+        yield Path(mapped)
+    for state_directory in cache_directories(context, chosen):
+        yield state_directory / "trees"
+
+
 def _of_daemon(context: Context) -> Path | None:
     try:
         return Path(context.client().status()["state_directory"])

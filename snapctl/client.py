@@ -45,6 +45,8 @@ class Client:
     Every call opens a connection of its own and closes it. Raises `DaemonNotRunning` naming the
     paths if nobody listens, `AccessDenied` if the caller may not open the socket, `Stalled` if the
     daemon says nothing for `silence_max_seconds`, and whatever error the daemon answers with.
+    `trees` is where this process sees the daemon's trees, if that is not where the daemon has them;
+    what is returned then names trees by it.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class Client:
         own_directory: str = "",
         uid: int = 0,
         silence_max_seconds: float = SILENCE_MAX_SECONDS,
+        trees: str = "",
     ) -> None:
         self._socket_paths = socket_paths
+        self._trees = trees
         self._own_directory = own_directory
         self._uid = uid
         self._silence_max_seconds = silence_max_seconds
@@ -145,17 +149,22 @@ class Client:
 
     def patient(self) -> Client:
         """Make a client that waits for what is answered only when it is done."""
+        return self.with_patience(max(self._silence_max_seconds, SWEEP_MAX_SECONDS))
+
+    def with_patience(self, silence_max_seconds: float) -> Client:
+        """Make a client of the same daemon that bears another silence."""
         return Client(
             self._socket_paths,
             own_directory=self._own_directory,
             uid=self._uid,
-            silence_max_seconds=max(self._silence_max_seconds, SWEEP_MAX_SECONDS),
+            silence_max_seconds=silence_max_seconds,
+            trees=self._trees,
         )
 
     def start(self, request: PullRequest) -> JobView:
         """Start a pull that nobody needs to wait for."""
         body = request.to_json() | {"detach": True}
-        return JobView.from_json(self._document("POST", "/v1/pulls", body))
+        return self._seen_here(JobView.from_json(self._document("POST", "/v1/pulls", body)))
 
     def pull(
         self, request: PullRequest, *, deadline: float | None = None
@@ -171,6 +180,21 @@ class Client:
         """Yield how a job stands until it ends; this keeps nothing alive."""
         return self._views("GET", f"/v1/jobs/{_segment(job_id)}/events", None, None)
 
+    def trees_directory(self) -> str:
+        """Tell where this process sees the daemon's trees."""
+        return self._trees or str(self.status()["trees_directory"])
+
+    def manifest(self, snapshot_id: str) -> bytes:
+        """Ask for the manifest of a complete snapshot; whoever uses it compares its hash."""
+        path = f"/v1/snapshots/{_segment(snapshot_id)}/manifest"
+        with self._exchange("GET", path) as (_, response):
+            return response.read()
+
+    def _seen_here(self, view: JobView) -> JobView:
+        if not self._trees or not view.tree:
+            return view
+        return view.with_changes(tree=os.path.join(self._trees, os.path.basename(view.tree)))
+
     def _document(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         with self._exchange(method, path, body) as (_, response):
             answer = json.loads(response.read())
@@ -185,7 +209,7 @@ class Client:
             while line := self._line(connection, response, deadline):
                 if not line.strip():
                     continue
-                view = JobView.from_json(json.loads(line))
+                view = self._seen_here(JobView.from_json(json.loads(line)))
                 yield view
                 if view.ended:
                     return

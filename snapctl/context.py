@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snapctl.output import Output
-from snapd.model.errors import InvalidConfig
+from snapd.model.errors import InvalidConfig, UsageError
 from snapd.model.places import SYSTEM_PLACES, client_sockets, default_places
 
 if TYPE_CHECKING:
@@ -53,12 +53,23 @@ class Context:
         """Make a client of the daemon's control socket; nothing is connected yet."""
         from snapctl.client import Client
 
+        trees = self.mapped_trees()
         if self.socket:
-            return Client([self.socket])
+            return Client([self.socket], trees=trees)
         uid = os.getuid()
         own = default_places(self.environment, uid=uid).socket
         paths = [str(path) for path in client_sockets(self.environment, uid=uid)]
-        return Client(paths, own_directory=str(own.parent) if uid else "", uid=uid)
+        return Client(paths, own_directory=str(own.parent) if uid else "", uid=uid, trees=trees)
+
+    def mapped_trees(self) -> str:
+        """Tell where this process sees the daemon's trees; empty if where the daemon does."""
+        trees = self.environment.get("SNAPSYNC_TREES", "")
+        if trees and not trees.startswith("/"):
+            raise UsageError(
+                f"SNAPSYNC_TREES is not an absolute path: {trees!r}",
+                hint="It names the place where this container has the daemon's trees.",
+            )
+        return trees
 
     def settings(self) -> Settings:
         """Read the configuration that commands go by which open stores in this process.

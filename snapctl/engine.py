@@ -25,19 +25,25 @@ _SHOW_INTERVAL_SECONDS = 0.5
 
 
 def pull_here(
-    context: Context, request: PullRequest, *, cache_dir: str | None, deadline: float | None
+    context: Context,
+    request: PullRequest,
+    *,
+    cache_dir: str | None,
+    deadline: float | None,
+    stall_seconds: float | None = None,
 ) -> JobView:
     """Pull in this process and return the view of the job, which is done.
 
     Any store may be read: the caller's own permissions and credentials are the limit. Raises the
-    job's error, `TimedOut` once `time.monotonic()` passes `deadline`, `Interrupted` on Ctrl-C;
+    job's error, `TimedOut` once `time.monotonic()` passes `deadline`, `Stalled` if it does not get
+    on for `stall_seconds`, `Interrupted` on Ctrl-C;
     whatever was verified stays in the cache, and nothing half-done does.
     """
     _quiet_logs(context)
     settings = context.settings()
     directory = cache_directory(context, settings, cache_dir)
     try:
-        with pull_progress(context.output, time.monotonic) as progress:
+        with pull_progress(context.output, time.monotonic, stall_seconds) as progress:
             return anyio.run(
                 partial(_pull, settings, directory, request, deadline, progress),
                 backend_options={"use_uvloop": True},

@@ -199,6 +199,23 @@ def timeout_option(decorated: Decorated) -> Decorated:
     )(decorated)
 
 
+def patience_options(decorated: Decorated) -> Decorated:
+    """Add `--wait-for-daemon DURATION` and `--stall-timeout DURATION` beside `timeout_option`."""
+    decorated = click.option(
+        "--stall-timeout",
+        metavar="DURATION",
+        envvar="SNAPSYNC_STALL_TIMEOUT",
+        help="Give up a pull that does not get on for this time; never if 0 or not given."
+        "  [env: SNAPSYNC_STALL_TIMEOUT]",
+    )(decorated)
+    return click.option(
+        "--wait-for-daemon",
+        metavar="DURATION",
+        envvar="SNAPSYNC_WAIT_FOR_DAEMON",
+        help="Wait so long for a daemon that is still starting.  [env: SNAPSYNC_WAIT_FOR_DAEMON]",
+    )(decorated)
+
+
 def verb(
     name: str, *, examples: Sequence[str] = ()
 ) -> Callable[[Callable[..., Any]], click.Command]:

@@ -44,6 +44,10 @@ class Keeper(Protocol):
         """List what is held now."""
         ...
 
+    def manifest_text(self, snapshot_id: SnapshotId) -> bytes:
+        """Read the manifest of a complete snapshot; whoever uses it compares its hash."""
+        ...
+
 
 class DaemonKeeper:
     """The cache of the daemon."""
@@ -53,7 +57,7 @@ class DaemonKeeper:
 
     def trees_directory(self) -> Path:
         """Ask the daemon."""
-        return Path(self._client.status()["trees_directory"])
+        return Path(self._client.trees_directory())
 
     def add(self, request: LeaseRequest) -> Lease:
         """Tell the daemon; it knows this process by the connection."""
@@ -66,6 +70,10 @@ class DaemonKeeper:
     def leases(self) -> list[Lease]:
         """Ask the daemon."""
         return self._client.leases()
+
+    def manifest_text(self, snapshot_id: SnapshotId) -> bytes:
+        """Ask the daemon, whose directory of manifests this process may not see."""
+        return outlast(lambda: self._client.manifest(snapshot_id))
 
 
 class OwnKeeper:
@@ -106,6 +114,10 @@ class OwnKeeper:
                 index.close()
         return self._leases().listed(views, lease_seconds=self._settings.lease_seconds)
 
+    def manifest_text(self, snapshot_id: SnapshotId) -> bytes:
+        """Read the file."""
+        return (self._state_directory / "manifests" / snapshot_id).read_bytes()
+
     def _leases(self) -> Leases:
         from snapd.disk.leases import Leases
 
@@ -127,13 +139,13 @@ def keeper(context: Context, *, here: bool, cache_dir: str | None) -> Keeper:
     return OwnKeeper(cache_directory(context, settings, cache_dir), settings)
 
 
-def keeper_of(context: Context, state_directory: Path) -> Keeper:
-    """Choose the keeper of a cache that was found: the daemon if it is the daemon's."""
+def keeper_of(context: Context, trees_directory: Path) -> Keeper:
+    """Choose the keeper of trees that were found: the daemon if they are the daemon's."""
     with suppress(SnapsyncError):
         client = context.client()
-        if Path(client.status()["state_directory"]) == state_directory:
+        if Path(client.trees_directory()) == trees_directory:
             return DaemonKeeper(client)
-    return OwnKeeper(state_directory, context.settings())
+    return OwnKeeper(trees_directory.parent, context.settings())
 
 
 @contextmanager

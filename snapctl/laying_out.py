@@ -15,7 +15,7 @@ from snapctl.output import Output
 from snapctl.progress import meter_of
 from snapd.actions.checkout import checkout
 from snapd.model.checkouts import CheckoutOptions, CheckoutProgress, CheckoutReport
-from snapd.model.errors import AccessDenied, CacheUnusable
+from snapd.model.errors import AccessDenied, CacheUnusable, SnapsyncError
 from snapd.model.ids import SnapshotId
 from snapd.model.manifest import Manifest
 from snapd.model.units import format_size
@@ -40,15 +40,19 @@ def lay_out(
     The `keeper` of the cache is told that the tree is in use meanwhile, and then as long as a link
     points at it. The cache that holds the tree, a `store` that is a directory, what looks like a
     cache or a store at `dest`, and the home directory are protected. Raises what `checkout` raises,
-    and `CacheUnusable` if the tree's manifest is gone.
+    and `CacheUnusable` if the tree or its manifest can't be seen.
     """
-    state_directory = tree.parents[1]
-    manifest = read_manifest(state_directory, snapshot_id)
+    if not tree.is_dir():
+        raise CacheUnusable(
+            f"the tree can't be seen here: {tree}",
+            hint="In a container, mount the daemon's trees, and name that place in SNAPSYNC_TREES.",
+        )
+    manifest = _manifest_of(tree, snapshot_id, keeper)
     guarded = replace(
         options,
         protected=(
             *options.protected,
-            state_directory,
+            _cache_around(tree),
             *_directory_of(store),
             *_recognized(dest, below=options.delete),
         ),
@@ -70,6 +74,28 @@ def lay_out(
     for warning in report.warnings:
         context.output.note(f"warning: {warning}")
     return report
+
+
+def _manifest_of(tree: Path, snapshot_id: SnapshotId, keeper: Keeper | None) -> Manifest:
+    """Read it beside the tree, else ask who keeps the cache: only the trees may be mounted here."""
+    try:
+        return read_manifest(tree.parents[1], snapshot_id)
+    except (AccessDenied, CacheUnusable):
+        if keeper is None:
+            raise
+        try:
+            text = keeper.manifest_text(snapshot_id)
+        except (SnapsyncError, OSError):
+            text = b""
+        if not text:
+            raise
+    return Manifest.parse(text, expected_id=snapshot_id)
+
+
+def _cache_around(tree: Path) -> Path:
+    """Name what must not be overwritten: the whole cache, or the trees if only they are here."""
+    around = tree.parents[1]
+    return around if (around / "manifests").is_dir() else tree.parent
 
 
 def read_manifest(state_directory: Path, snapshot_id: SnapshotId) -> Manifest:

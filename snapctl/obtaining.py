@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import time
 
+from snapctl.awaiting import Patience, await_daemon
 from snapctl.context import Context
 from snapctl.progress import pull_progress
 from snapctl.reattaching import follow_attached
-from snapd.model.errors import DaemonNotRunning, Interrupted
+from snapd.model.errors import DaemonNotRunning, DaemonStopping, Interrupted
 from snapd.model.jobs import JobView, PullRequest
-from snapd.model.units import parse_duration_seconds
+
+NO_PATIENCE = Patience()
 
 
-def works_here(context: Context, standalone: str) -> bool:
-    """Decide whether this process does the work itself; `auto`: only if no daemon runs."""
-    return standalone == "always" or (standalone == "auto" and not _has_daemon(context))
+def works_here(context: Context, standalone: str, patience: Patience = NO_PATIENCE) -> bool:
+    """Decide whether this process does the work itself; `auto`: only if no daemon runs.
+
+    A daemon that does not answer yet is waited for, as long as `patience` says; raises what it
+    raises.
+    """
+    if standalone == "always":
+        return True
+    if standalone == "auto":
+        return not _has_daemon(context, patience)
+    if patience.daemon_seconds:
+        await_daemon(context, patience)
+    return False
 
 
 def obtain(
@@ -23,20 +35,22 @@ def obtain(
     *,
     here: bool,
     cache_dir: str | None,
-    timeout: str | None,
+    patience: Patience,
 ) -> JobView:
     """Pull through the daemon or here, showing progress; return the view of a job that is done.
 
-    `timeout` is a duration as people write it. A daemon that is started again meanwhile is asked
-    again. Raises the job's error, `TimedOut`, `Interrupted`.
+    A daemon that is started again meanwhile is asked again. Raises the job's error, `TimedOut`,
+    `Stalled` for a pull that does not get on, `Interrupted`.
     """
-    deadline = time.monotonic() + parse_duration_seconds(timeout) if timeout else None
+    deadline, stall_seconds = patience.deadline, patience.stall_seconds
     if here:
         from snapctl.engine import pull_here
 
-        return pull_here(context, request, cache_dir=cache_dir, deadline=deadline)
+        return pull_here(
+            context, request, cache_dir=cache_dir, deadline=deadline, stall_seconds=stall_seconds
+        )
     try:
-        with pull_progress(context.output, time.monotonic) as progress:
+        with pull_progress(context.output, time.monotonic, stall_seconds) as progress:
             client = context.client()
             return follow_attached(
                 lambda: client.pull(request, deadline=deadline), progress, deadline=deadline
@@ -47,10 +61,13 @@ def obtain(
         ) from None
 
 
-def _has_daemon(context: Context) -> bool:
+def _has_daemon(context: Context, patience: Patience) -> bool:
     try:
-        context.client().status()
-    except DaemonNotRunning as absent:
+        if patience.daemon_seconds:
+            await_daemon(context, patience)
+        else:
+            context.client().status()
+    except (DaemonNotRunning, DaemonStopping) as absent:
         context.output.note(f"{absent.message}; pulling in this process")
         return False
     return True

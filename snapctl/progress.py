@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from snapctl.output import Output
-from snapd.model.errors import ActionFailed, error_from_json
+from snapd.model.errors import ActionFailed, Stalled, error_from_json
 from snapd.model.jobs import JobView
 from snapd.model.units import format_duration, format_size
 
@@ -109,16 +109,48 @@ def meter_of(output: Output, clock: Callable[[], float]) -> Meter:
     return PlainMeter(output, clock)
 
 
+class Watchdog:
+    """Notices a job that does not get on, whoever is to blame.
+
+    One that waits for its turn or for room is not watched: others decide how long that takes.
+    """
+
+    def __init__(self, stall_seconds: float | None, clock: Callable[[], float]) -> None:
+        self._stall_seconds = stall_seconds
+        self._clock = clock
+        self._seen: tuple[object, ...] = ()
+        self._since = 0.0
+
+    def see(self, view: JobView) -> None:
+        """Raise `Stalled` if nothing has changed for too long."""
+        if self._stall_seconds is None:
+            return
+        objects, size_bytes = (
+            view.objects_cached + view.objects_fetched,
+            view.bytes_cached + view.bytes_fetched,
+        )
+        now, seen = self._clock(), (view.job_id, view.state, objects, size_bytes)
+        if seen != self._seen or view.ended or view.state in ("queued", "waiting_for_space"):
+            self._seen, self._since = seen, now
+        elif now - self._since >= self._stall_seconds:
+            raise Stalled(
+                f"the pull has not got on for {format_duration(now - self._since)}"
+                f" ({describe(view)})",
+                hint="Look at the store and at the daemon's log; the next try goes on from here.",
+            )
+
+
 class PullProgress:
     """Takes the views of one job as they come: to a meter, and as events to stdout."""
 
-    def __init__(self, output: Output, meter: Meter) -> None:
+    def __init__(self, output: Output, meter: Meter, watchdog: Watchdog) -> None:
         self._output = output
         self._meter = meter
+        self._watchdog = watchdog
         self._name = "pull"
 
     def update(self, view: JobView) -> None:
-        """Show how the job stands now."""
+        """Show how the job stands now; raises `Stalled` if it does not get on."""
         if self._output.events:
             self._output.event(view.to_json())
         self._name = f"pull {view.snapshot_id[:12]}"
@@ -129,6 +161,7 @@ class PullProgress:
             total=view.bytes_total,
             last=view.ended,
         )
+        self._watchdog.see(view)
 
     def wait(self, text: str) -> None:
         """Show that the job can't be seen at the moment, and why."""
@@ -136,10 +169,12 @@ class PullProgress:
 
 
 @contextmanager
-def pull_progress(output: Output, clock: Callable[[], float]) -> Iterator[PullProgress]:
-    """Show a pull for the length of the block."""
+def pull_progress(
+    output: Output, clock: Callable[[], float], stall_seconds: float | None = None
+) -> Iterator[PullProgress]:
+    """Show a pull for the length of the block, and watch it if `stall_seconds` are given."""
     with meter_of(output, clock) as meter:
-        yield PullProgress(output, meter)
+        yield PullProgress(output, meter, Watchdog(stall_seconds, clock))
 
 
 def follow(views: Iterable[JobView], progress: PullProgress) -> JobView:

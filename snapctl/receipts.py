@@ -34,7 +34,7 @@ def find_receipt(context: Context, snapshot_id: SnapshotId, cache_dir: str | Non
         with suppress(DaemonNotRunning, SnapshotNotFound):
             client = context.client()
             receipt = client.receipt(snapshot_id)
-            trees = client.status()["trees_directory"]
+            trees = client.trees_directory()
             return receipt.at(tree=f"{trees}/{snapshot_id}", destination="")
     searched = []
     for state_directory in cache_directories(context, cache_dir):

@@ -19,6 +19,7 @@ from snapd.api.control import control_app
 from snapd.api.health import health_app
 from snapd.api.leases import add_leases
 from snapd.api.listening import control_socket
+from snapd.api.manifests import add_manifests
 from snapd.api.receipts import add_receipts
 from snapd.api.serving import serve_socket, serve_tcp
 from snapd.api.space import add_space
@@ -74,10 +75,12 @@ async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
             async with daemon.healthy(), daemon.opened() as node:
                 control = control_app(node.pulls, snapshots=node.snapshots, status=standing.status)
                 add_receipts(control, node.receipt)
+                add_manifests(control, Path(launch.settings.cache.directory))
                 add_leases(control, node)
                 add_space(control, node)
                 add_care(control, node)
                 async with serve_socket(control, listener):
+                    node.lanes.warm_up()
                     node.pulls.admission.begin_sweeping()
                     node.scrub.begin()
                     await node.pulls.resume()

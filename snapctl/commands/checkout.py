@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from snapctl.caches import cache_directories
+from snapctl.caches import tree_directories
 from snapctl.context import Context
 from snapctl.frame import config_option, dest_argument, id_option, verb
 from snapd.model.checkouts import CHECKOUT_MODES, CheckoutMode, CheckoutOptions
@@ -80,12 +80,12 @@ def command(
         mode=mode, delete=delete, dryrun=dryrun, keep_setid=keep_setid, verify=verify
     )
     options = _with_excludes(context, options, patterns)
-    state_directory = _find(context, wanted, cache_dir)
+    tree = _find(context, wanted, cache_dir)
 
     from snapctl.holding import keeper_of
     from snapctl.laying_out import lay_out, print_report
 
-    tree, keeper = state_directory / "trees" / wanted, keeper_of(context, state_directory)
+    keeper = keeper_of(context, tree.parent)
     report = lay_out(context, wanted, tree, Path(dest), options, keeper=keeper)
     if context.output.as_json:
         context.output.print_json(report.to_json())
@@ -107,10 +107,10 @@ def _with_excludes(
 def _find(context: Context, snapshot_id: SnapshotId, cache_dir: str | None) -> Path:
     """Name the first cache that has the complete tree; a tree appears whole or not at all."""
     searched = []
-    for state_directory in cache_directories(context, cache_dir):
-        if (state_directory / "trees" / snapshot_id).is_dir():
-            return state_directory
-        searched.append(str(state_directory))
+    for directory in tree_directories(context, cache_dir):
+        if (directory / snapshot_id).is_dir():
+            return directory / snapshot_id
+        searched.append(str(directory))
     raise SnapshotNotFound(
         f"no cache here has the snapshot {snapshot_id} (looked in {', '.join(searched) or 'none'})",
         hint="Pull it first: snapctl pull --id ID --store URI.",

@@ -12,11 +12,13 @@ from typing import NoReturn
 
 import click
 
+from snapctl.awaiting import Patience
 from snapctl.context import Context
 from snapctl.frame import (
     cache_dir_option,
     config_option,
     id_option,
+    patience_options,
     standalone_option,
     store_option,
     timeout_option,
@@ -41,6 +43,7 @@ from snapd.model.uris import parse_store_uri
 @id_option()
 @store_option(required=False)
 @timeout_option
+@patience_options
 @click.option(
     "--reason", metavar="TEXT", help="What `snapctl leases` says; the name of CMD if none."
 )
@@ -53,6 +56,8 @@ def command(
     snapshot_id: str,
     store: str | None,
     timeout: str | None,
+    wait_for_daemon: str | None,
+    stall_timeout: str | None,
     reason: str | None,
     standalone: str,
     cache_dir: str | None,
@@ -69,12 +74,13 @@ def command(
     wanted = parse_snapshot_id(snapshot_id)
     request = PullRequest(wanted, str(parse_store_uri(store))) if store else None
     program = _find_program(words[0], context.environment)
-    here = works_here(context, standalone)
+    patience = Patience.parse(timeout, wait_for_daemon, stall_timeout)
+    here = works_here(context, standalone, patience)
     holder = keeper(context, here=here, cache_dir=cache_dir)
     # Held first and looked for afterwards, it can't be evicted in between.
     holder.add(LeaseRequest(wanted, "process", reason=fit_reason(reason or words[0])))
     if request is not None:
-        view = obtain(context, request, here=here, cache_dir=cache_dir, timeout=timeout)
+        view = obtain(context, request, here=here, cache_dir=cache_dir, patience=patience)
         tree = Path(view.tree)
     else:
         tree = _cached(wanted, holder.trees_directory())

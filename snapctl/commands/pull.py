@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snapctl.awaiting import Patience
 from snapctl.context import Context
 from snapctl.frame import (
     cache_dir_option,
     config_option,
     dest_argument,
     id_option,
+    patience_options,
     standalone_option,
     store_option,
     timeout_option,
@@ -41,6 +43,8 @@ class _Options:
     delete: bool
     dryrun: bool
     timeout: str | None
+    wait_for_daemon: str | None
+    stall_timeout: str | None
     priority: Priority
     detach: bool
     standalone: str
@@ -72,6 +76,7 @@ class _Options:
 @click.option("--delete", is_flag=True, help="Remove from DEST what the snapshot does not have.")
 @click.option("--dryrun", is_flag=True, help="Pull, but only tell what would change in DEST.")
 @timeout_option
+@patience_options
 @click.option(
     "--priority",
     type=click.Choice(["blocking", "prefetch"]),
@@ -115,14 +120,15 @@ def command(context: Context, snapshot_id: str, store: str, **options: Any) -> N
         asked.wait_for_space,
     )
     _check(asked)
-    here = not asked.detach and works_here(context, asked.standalone)
+    patience = Patience.parse(asked.timeout, asked.wait_for_daemon, asked.stall_timeout)
+    here = works_here(context, "never" if asked.detach else asked.standalone, patience)
     holder = keeper(context, here=here, cache_dir=asked.cache_dir)
     if asked.pod:
         holder.add(LeaseRequest(request.snapshot_id, "pod", asked.pod))
     if asked.detach:
         _start(context, request)
         return
-    view = obtain(context, request, here=here, cache_dir=asked.cache_dir, timeout=asked.timeout)
+    view = obtain(context, request, here=here, cache_dir=asked.cache_dir, patience=patience)
     laid_out = _lay_out(context, view, asked, holder)
     if asked.receipt:
         from snapctl.receipts import write_receipt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from snapctl.caches import cache_directories
+from snapctl.caches import cache_directories, tree_directories
 from snapctl.context import Context
 from tests.unit.snapctl.scripted import scripted_daemon
 
@@ -40,3 +40,12 @@ def test_without_any_there_is_none(tmp_path: Path) -> None:
     context = Context(environment={}, socket=str(tmp_path / "s"))
 
     assert list(cache_directories(context, None)) == []
+
+
+def test_a_mapped_directory_of_trees_comes_first_unless_a_cache_is_chosen(tmp_path: Path) -> None:
+    environment = {"SNAPSYNC_TREES": "/mapped", "XDG_CACHE_HOME": str(tmp_path)}
+    context = Context(environment, socket=str(tmp_path / "s"), quiet=True)
+
+    own = tmp_path / "snapsync" / "trees"
+    assert list(tree_directories(context, None)) == [Path("/mapped"), own]
+    assert list(tree_directories(context, "/chosen")) == [Path("/chosen/trees")]

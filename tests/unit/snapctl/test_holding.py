@@ -85,10 +85,11 @@ def test_a_daemon_is_told(tmp_path: Path, made: Sample) -> None:
 def test_the_daemon_keeps_its_own_cache_only(tmp_path: Path, state: Path) -> None:
     at = tmp_path / "s"
     context = Context({"HOME": str(tmp_path)}, socket=str(at))
-    assert isinstance(keeper_of(context, state), OwnKeeper)
-    status = {("GET", "/v1/status"): lambda it: it.reply(200, {"state_directory": str(state)})}
+    trees = state / "trees"
+    assert isinstance(keeper_of(context, trees), OwnKeeper)
+    status = {("GET", "/v1/status"): lambda it: it.reply(200, {"trees_directory": str(trees)})}
     with scripted_daemon(at, status):
-        assert isinstance(keeper_of(context, state), DaemonKeeper)
+        assert isinstance(keeper_of(context, trees), DaemonKeeper)
         assert isinstance(keeper_of(context, tmp_path / "another"), OwnKeeper)
 
 

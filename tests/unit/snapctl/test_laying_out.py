@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from snapctl.client import Client
 from snapctl.context import Context
+from snapctl.holding import DaemonKeeper
 from snapctl.laying_out import describe_report, lay_out, read_manifest
 from snapd.model.checkouts import CheckoutOptions, CheckoutReport
 from snapd.model.errors import CacheUnusable, DangerousDestination, DigestMismatch
 from tests.samples import Sample, sample
+from tests.unit.snapctl.scripted import scripted_daemon
 
 CACHE_DIRECTORIES = ("blobs", "manifests", "staging", "trees")
 
@@ -97,3 +100,33 @@ def test_reports_in_words() -> None:
     )
     preview = CheckoutReport(made.id, Path("/d"), "auto", dryrun=True, deleted=("./x", "./y"))
     assert describe_report(preview) == "would change 0 and delete 2 entries"
+
+
+def test_where_only_the_trees_are_seen_the_keeper_has_the_manifest(
+    tmp_path: Path, cached: tuple[Sample, Path]
+) -> None:
+    made, tree = cached
+    mapped = tmp_path / "mapped"
+    (tree.parent).rename(mapped)
+    at, context = tmp_path / "s", Context({}, quiet=True)
+    sent = {
+        ("GET", f"/v1/snapshots/{made.id}/manifest"): lambda it: it.reply(200, made.manifest.text)
+    }
+    with scripted_daemon(at, sent):
+        keeper = DaemonKeeper(Client([str(at)]))
+        dest = tmp_path / "dest"
+        options = CheckoutOptions(mode="copy")
+        assert lay_out(context, made.id, mapped / made.id, dest, options, keeper=keeper).files == 2
+        with pytest.raises(DangerousDestination):
+            lay_out(context, made.id, mapped / made.id, mapped / "x", options, keeper=keeper)
+    with scripted_daemon(tmp_path / "other", {}), pytest.raises(CacheUnusable, match="manifest"):
+        keeper = DaemonKeeper(Client([str(tmp_path / "other")]))
+        lay_out(context, made.id, mapped / made.id, dest, options, keeper=keeper)
+
+
+def test_a_tree_that_is_not_mounted_is_named(tmp_path: Path, cached: tuple[Sample, Path]) -> None:
+    made, _ = cached
+    with pytest.raises(CacheUnusable, match="/nowhere") as caught:
+        context = Context({}, quiet=True)
+        lay_out(context, made.id, Path("/nowhere") / made.id, tmp_path / "d", CheckoutOptions())
+    assert "SNAPSYNC_TREES" in caught.value.hint

@@ -12,13 +12,14 @@ from snapctl.progress import (
     LiveMeter,
     PlainMeter,
     PullProgress,
+    Watchdog,
     describe,
     follow,
     meter_of,
     pull_progress,
     seconds_taken,
 )
-from snapd.model.errors import ActionFailed, NoSpace
+from snapd.model.errors import ActionFailed, NoSpace, Stalled
 from snapd.model.jobs import JobView
 from tests.unit.snapctl.scripted import view
 
@@ -89,7 +90,7 @@ def test_time_taken_counts_from_acceptance() -> None:
 def test_plain_lines_come_at_the_start_every_five_seconds_and_at_the_end() -> None:
     stderr, clock = io.StringIO(), Clock()
     output = Output(io.StringIO(), stderr)
-    lines = PullProgress(output, PlainMeter(output, clock))
+    lines = PullProgress(output, PlainMeter(output, clock), Watchdog(None, Clock()))
     due: list[float] = []
     for step in range(24):
         clock.now = 100.0 + step / 2
@@ -173,3 +174,35 @@ def test_following_nothing_is_a_failure() -> None:
     output = Output(io.StringIO(), io.StringIO(), quiet=True)
     with pull_progress(output, Clock()) as progress, pytest.raises(ActionFailed):
         follow([], progress)
+
+
+def test_a_pull_that_does_not_get_on_is_given_up() -> None:
+    clock = Clock()
+    watchdog = Watchdog(60.0, clock)
+    for bytes_fetched in (0, 1, 2):
+        watchdog.see(seen(bytes_fetched=bytes_fetched))
+        clock.now += 59.0
+    watchdog.see(seen(bytes_fetched=2, retries=5, bytes_per_second=0.5))
+    clock.now += 1.0
+    with pytest.raises(Stalled, match="not got on for 1m"):
+        watchdog.see(seen(bytes_fetched=2, retries=6))
+
+
+@pytest.mark.parametrize("state", ["queued", "waiting_for_space"])
+def test_waiting_for_one_s_turn_is_no_stall(state: str) -> None:
+    clock = Clock()
+    watchdog = Watchdog(60.0, clock)
+    for _ in range(3):
+        watchdog.see(seen(state))
+        clock.now += 1000.0
+    watchdog.see(seen())
+    clock.now += 59.0
+    watchdog.see(seen())
+
+
+def test_nobody_watches_unless_asked() -> None:
+    clock = Clock()
+    watchdog = Watchdog(None, clock)
+    for _ in range(3):
+        watchdog.see(seen())
+        clock.now += 1e6

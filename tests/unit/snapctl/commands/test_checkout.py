@@ -46,7 +46,8 @@ def test_lays_out_from_a_cache_and_prints_where(
 def test_takes_it_from_the_daemon_s_cache_else_the_user_s(tmp_path: Path, cache: Path) -> None:
     theirs = cache_with(cache, FILES)
     own = cache_with(tmp_path / "cache" / "snapsync", {**FILES, "more": (0o644, b"")})
-    status = {("GET", "/v1/status"): lambda it: it.reply(200, {"state_directory": str(cache)})}
+    places = {"state_directory": str(cache), "trees_directory": str(cache / "trees")}
+    status = {("GET", "/v1/status"): lambda it: it.reply(200, places)}
     socket = tmp_path / "s"
     for manifest in (theirs, own):
         with scripted_daemon(socket, status):
