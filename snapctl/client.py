@@ -10,12 +10,13 @@ import struct
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from typing import TYPE_CHECKING, Any
 
 from snapd.model.errors import (
     AccessDenied,
     ActionFailed,
+    DaemonLost,
     DaemonNotRunning,
     SnapsyncError,
     Stalled,
@@ -98,7 +99,7 @@ class Client:
                 if document["state"] == "failed":
                     raise error_from_json(document["error"])
                 yield ProofProgress.from_json(document)
-        raise DaemonNotRunning(
+        raise DaemonLost(
             f"the daemon at {self.socket_path} closed the connection before the proof ended",
             hint="Run the same command again.",
         )
@@ -213,7 +214,7 @@ class Client:
                 yield view
                 if view.ended:
                     return
-        raise DaemonNotRunning(
+        raise DaemonLost(
             f"the daemon at {self.socket_path} closed the connection before the pull ended",
             hint="Run the same command again: what is verified is kept and not repeated.",
         )
@@ -261,11 +262,15 @@ class Client:
                 yield connection, response
         except TimeoutError as silence:
             raise self._silent(deadline) from silence
-        except (HTTPException, ConnectionError) as broken:
-            raise DaemonNotRunning(
-                f"the daemon at {where} closed the connection ({type(broken).__name__})",
-                hint="Look whether snapd is still running; then run the same command again.",
+        except (ConnectionError, IncompleteRead) as broken:
+            raise DaemonLost(
+                f"the daemon at {where} closed the connection ({type(broken).__name__})"
             ) from broken
+        except HTTPException as garbled:
+            raise DaemonNotRunning(
+                f"what answers at {where} is no daemon ({type(garbled).__name__})",
+                hint="Point --socket at the daemon's socket.",
+            ) from garbled
         except ValueError as garbled:
             raise ActionFailed(f"what answers at {where} does not speak JSON: {garbled}") from None
         finally:

@@ -37,6 +37,9 @@ class Meter(AbstractContextManager["Meter"]):
         Called as often as there is news, and at least every 5 seconds; `last` says that it is over.
         """
 
+    def hurry(self) -> None:
+        """Let nothing keep what is shown next from being seen."""
+
 
 class PlainMeter(Meter):
     """One line at the start, every 5 seconds, and at the end."""
@@ -54,6 +57,10 @@ class PlainMeter(Meter):
         if now >= self._due_at or last:
             self._due_at = now + PLAIN_INTERVAL_SECONDS
             self._output.note(f"{name}: {text}")
+
+    def hurry(self) -> None:
+        """Make the next line due."""
+        self._due_at = float("-inf")
 
 
 class LiveMeter(Meter):
@@ -163,8 +170,10 @@ class PullProgress:
         )
         self._watchdog.see(view)
 
-    def wait(self, text: str) -> None:
+    def wait(self, text: str, *, first: bool) -> None:
         """Show that the job can't be seen at the moment, and why."""
+        if first:
+            self._meter.hurry()
         self._meter.show(self._name, text)
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from snapctl.progress import PullProgress, follow
 from snapd.model.errors import (
+    DaemonLost,
     DaemonNotRunning,
     DaemonStopping,
     SnapsyncError,
@@ -56,13 +57,13 @@ def follow_attached(
         try:
             return follow(watched(), progress)
         except (DaemonNotRunning, DaemonStopping, Stalled) as away:
-            if not met and not isinstance(away, DaemonStopping):
+            if not met and not isinstance(away, DaemonStopping | DaemonLost):
                 raise
             # A systemd socket takes connections that the next daemon is yet to answer.
             if isinstance(away, Stalled) and not absence.lasts:
                 raise
             met = True
-            absence.wait(away, progress.wait)
+            absence.wait(away, progress)
 
 
 def outlast(call: Callable[[], T], *, deadline: float | None = None) -> T:
@@ -75,7 +76,7 @@ def outlast(call: Callable[[], T], *, deadline: float | None = None) -> T:
         try:
             return call()
         except (DaemonNotRunning, DaemonStopping) as away:
-            absence.wait(away, lambda _text: None)
+            absence.wait(away)
 
 
 class _Absence:
@@ -96,9 +97,10 @@ class _Absence:
         self._since = None
         self._pause_seconds = _PAUSE_FIRST_SECONDS
 
-    def wait(self, away: SnapsyncError, say: Callable[[str], None]) -> None:
+    def wait(self, away: SnapsyncError, progress: PullProgress | None = None) -> None:
         """Pause before the next try; raises `away`, or `TimedOut`, when it has lasted too long."""
         now = time.monotonic()
+        first = self._since is None
         if self._since is None:
             self._since = now
         lasted = now - self._since
@@ -109,8 +111,10 @@ class _Absence:
             ) from away
         if self._deadline is None and lasted >= ABSENCE_MAX_SECONDS:
             raise away
-        said = "is stopping" if isinstance(away, DaemonStopping) else "went away"
-        say(f"the daemon {said}; waiting for the next one since {format_duration(lasted)}")
+        if progress is not None:
+            said = "is stopping" if isinstance(away, DaemonStopping) else "went away"
+            since = "" if first else f" (since {format_duration(lasted)})"
+            progress.wait(f"the daemon {said}; waiting for the next one{since}", first=first)
         pause = self._pause_seconds
         if self._deadline is not None:
             pause = min(pause, self._deadline - now)

@@ -79,11 +79,12 @@ async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
                 add_leases(control, node)
                 add_space(control, node)
                 add_care(control, node)
+                # Before anybody asks, because their watchers ask for the jobs by name.
+                await node.pulls.resume()
                 async with serve_socket(control, listener):
                     node.lanes.warm_up()
                     node.pulls.admission.begin_sweeping()
                     node.scrub.begin()
-                    await node.pulls.resume()
                     daemon.announce()
                     await daemon.stop_asked.wait()
                     await daemon.drain(node)

@@ -297,6 +297,13 @@ class DaemonNotRunning(SnapsyncError):
     )
 
 
+class DaemonLost(DaemonNotRunning):
+    """The daemon was there and went away before it had answered: stopped, killed or upgraded."""
+
+    code = "daemon_lost"
+    default_hint = "Look whether snapd is still running; then run the same command again."
+
+
 class NotAllowed(SnapsyncError):
     """Somebody may not do this: the caller, the daemon, or its credentials."""
 

@@ -152,8 +152,11 @@ def test_sigterm_waits_for_a_running_pull(host: Host, store: str, pushed: Snapsh
         next(views)
         daemon.process.send_signal(signal.SIGTERM)
         wait_for_log(daemon, "draining")
-        refused = host.snapctl("pull", "--id", "0" * 64, "--store", store, "--json")
+        refused = host.snapctl("pull", "--id", "0" * 64, "--store", store, "--detach", "--json")
         assert (refused.code, refused.error["code"]) == (14, "daemon_stopping")
+        words = ("--id", "0" * 64, "--store", store, "--timeout", "1s", "--json")
+        waiting = host.snapctl("pull", *words)
+        assert (waiting.code, waiting.error["code"]) == (16, "timed_out")
         lock.release()
         assert list(views)[-1].state == "done"
         assert daemon.process.wait(READY_SECONDS) == 0
@@ -171,8 +174,11 @@ def test_a_second_sigterm_does_not_wait(host: Host, store: str, pushed: Snapshot
         daemon.process.send_signal(signal.SIGTERM)
         assert daemon.process.wait(READY_SECONDS) == 0
         assert time.monotonic() - began < 5
+        # Its caller waits for the next daemon.
+        assert pulling.poll() is None
+        pulling.terminate()
         _, errors = pulling.communicate(timeout=COMMAND_SECONDS)
-        assert json.loads(errors.splitlines()[-1])["code"] == "job_cancelled"
+        assert json.loads(errors.splitlines()[-1])["code"] == "interrupted"
         assert pulling.returncode == 130
 
 

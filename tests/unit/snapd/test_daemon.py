@@ -123,7 +123,7 @@ async def test_what_outlasts_the_grace_time_is_cancelled(start_daemon: StartDaem
             async with daemon.watching(job["job_id"]) as events:
                 await draining(daemon)
                 ended = await last_view(events)
-            assert (ended["state"], ended["error"]["code"]) == ("cancelled", "job_cancelled")
+            assert (ended["state"], ended["error"]["code"]) == ("cancelled", "daemon_stopping")
             with anyio.fail_after(5):
                 await daemon.ended.wait()
 
