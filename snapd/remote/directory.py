@@ -39,6 +39,7 @@ from snapd.remote.base import (
     Stored,
     item_error,
 )
+from snapd.remote.durability import Barrier
 from snapd.remote.files import CHUNK_BYTES, Staged, StoreFiles
 
 T = TypeVar("T")
@@ -54,8 +55,8 @@ _LOCK_PAUSE_MAX_SECONDS = 0.1
 class DirectoryStore:
     """The contract on a directory; every system call runs in one of a few threads of this store.
 
-    A missing root is `StoreMissing` to readers and made by the first write. An ETag is the BLAKE3
-    of the content (reading and writing give it, looking does not). Writers of documents, also in
+    A missing root is `StoreMissing` to readers and made by the first write. Documents have an ETag,
+    the BLAKE3 of the content, which reading and writing them tell. Writers of documents, also in
     other processes and on other nodes where the file system knows `flock`, take turns.
     """
 
@@ -67,6 +68,7 @@ class DirectoryStore:
         self._documents = anyio.Lock()
         self._patience_seconds = settings.stall_timeout_seconds
         self._swept = False
+        self._barrier = Barrier(partial(self._run, self._files.sync_all))
 
     @property
     def uri(self) -> StoreUri:
@@ -96,18 +98,62 @@ class DirectoryStore:
         return await self._each(keys, lambda: self._files.head)
 
     async def put_batch(self, puts: Sequence[Put]) -> list[PutOutcome]:
-        """Write many small objects; their names are made durable together at the end."""
+        """Write many small objects; contents, then names, are made durable together."""
         await self._sweep()
-        outcomes = await self._each(puts, lambda: self._put)
-        made = [
-            put.key
-            for put, outcome in zip(puts, outcomes, strict=True)
-            if isinstance(outcome, Stored) and not outcome.existed
-        ]
+        made: list[Staged] = []
         try:
-            await self._run(self._files.sync_names, made)
+            staged = await self._each(puts, lambda: partial(self._stage, made))
+            return await self._publish(puts, staged)
+        finally:
+            with anyio.move_on_after(_CLEANUP_SECONDS, shield=True):
+                await self._run(_close_all, made)
+
+    def _stage(self, made: list[Staged], put: Put) -> Staged | None:
+        """Write a body where nobody sees it; None: there is such an object already."""
+        if put.if_absent and self._files.holds(put.key):
+            return None
+        try:
+            body = put.load()
+        except SnapsyncError:
+            raise
+        except Exception as error:
+            raise item_error(error, put.key) from error
+        check_cancelled()
+        staged = self._files.stage(put.key)
+        made.append(staged)
+        staged.write(body)
+        staged.seal(durable=not self._files.syncs_at_once(put.key))
+        return staged
+
+    async def _publish(
+        self, puts: Sequence[Put], staged: Sequence[Staged | SnapsyncError | None]
+    ) -> list[PutOutcome]:
+        waiting = [index for index, each in enumerate(staged) if isinstance(each, Staged)]
+        outcomes: list[PutOutcome] = [
+            each if isinstance(each, SnapsyncError) else Stored("", existed=True) for each in staged
+        ]
+
+        def publish(index: int) -> Stored:
+            each = staged[index]
+            assert isinstance(each, Staged)
+            return each.publish(if_absent=puts[index].if_absent)
+
+        if not waiting:
+            return outcomes
+        try:
+            # A name never comes before the content that it promises, not even in a power cut.
+            at_once = self._files.syncs_at_once(puts[waiting[0]].key)
+            if at_once:
+                await self._barrier.wait()
+            published = await self._each(waiting, lambda: publish)
+            if at_once:
+                await self._barrier.wait()
+            else:
+                await self._run(self._files.sync_names, _made(puts, waiting, published))
         except SnapsyncError as error:
-            return [error if isinstance(outcome, Stored) else outcome for outcome in outcomes]
+            published = [error] * len(waiting)
+        for index, outcome in zip(waiting, published, strict=True):
+            outcomes[index] = outcome
         return outcomes
 
     async def put_large(
@@ -174,20 +220,8 @@ class DirectoryStore:
             for info in page:
                 yield info
 
-    def _put(self, put: Put) -> Stored:
-        if put.if_absent and self._files.holds(put.key):
-            return Stored("", existed=True)
-        try:
-            body = put.load()
-        except SnapsyncError:
-            raise
-        except Exception as error:
-            raise item_error(error, put.key) from error
-        check_cancelled()
-        return self._files.write(put.key, body, if_absent=put.if_absent)
-
     def _finish(self, staged: Staged, if_absent: bool) -> Stored:
-        staged.make_durable()
+        staged.seal(durable=True)
         stored = staged.publish(if_absent=if_absent)
         self._files.sync_names([staged.key])
         return stored
@@ -234,6 +268,19 @@ class DirectoryStore:
 
     async def _run(self, work: Callable[[Unpack[Ts]], T], *arguments: *Ts) -> T:
         return await anyio.to_thread.run_sync(work, *arguments, limiter=self._limiter)
+
+
+def _made(puts: Sequence[Put], indexes: Sequence[int], outcomes: Sequence[PutOutcome]) -> list[str]:
+    return [
+        puts[index].key
+        for index, outcome in zip(indexes, outcomes, strict=True)
+        if isinstance(outcome, Stored) and not outcome.existed
+    ]
+
+
+def _close_all(staged: Sequence[Staged]) -> None:
+    for each in staged:
+        each.close()
 
 
 def _page(walk: Iterator[ObjectInfo]) -> list[ObjectInfo]:

@@ -17,8 +17,6 @@ from contextlib import suppress
 from io import FileIO
 from typing import TypeVar, TypeVarTuple, Unpack
 
-from blake3 import blake3
-
 from snapd.model.errors import (
     AccessDenied,
     ConditionFailed,
@@ -34,6 +32,8 @@ from snapd.model.ids import digest_of
 from snapd.model.layout import MANIFESTS_PREFIX, OBJECTS_PREFIX, digest_in_key
 from snapd.model.uris import StoreUri
 from snapd.remote.base import Condition, Document, Get, ObjectInfo, Stored, item_error
+from snapd.remote.durability import make_directories, sync_all, sync_directory, sync_file
+from snapd.remote.durability import syncs_at_once as file_system_syncs_at_once
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -48,7 +48,6 @@ _DOCUMENT_MODE = 0o644
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_NO_DIRECTORY_SYNC = {errno.EINVAL, errno.ENOTSUP}
 
 
 class StoreFiles:
@@ -59,6 +58,7 @@ class StoreFiles:
         self.root = uri.path
         self._prefix = f"{uri.path.rstrip('/')}/"
         self._staging = f"{self._prefix}{STAGING}"
+        self._at_once: bool | None = None
 
     def path(self, key: str) -> str:
         """Find the place of a key; `UsageError` if it is none that a directory can hold."""
@@ -197,7 +197,7 @@ class StoreFiles:
             os.makedirs(self.root, exist_ok=True)
             # Whoever may make an entry in the parent may be forbidden to read it.
             with suppress(PermissionError):
-                _sync_directory(os.path.dirname(self.root))
+                sync_directory(os.path.dirname(self.root))
         os.makedirs(self._staging, exist_ok=True)
 
     def publish(self, staged: Staged, *, if_absent: bool) -> bool:
@@ -208,7 +208,7 @@ class StoreFiles:
             try:
                 name(staged.name, path)
             except FileNotFoundError:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
+                make_directories(os.path.dirname(path))
                 name(staged.name, path)
         except FileExistsError:
             return False
@@ -225,24 +225,30 @@ class StoreFiles:
                 directories[directory] = key
                 directory = os.path.dirname(directory)
         for directory in sorted(directories, key=len, reverse=True):
-            self.io(directories[directory], _sync_directory, directory)
+            self.io(directories[directory], sync_directory, directory)
 
-    def write(self, key: str, data: bytes, *, if_absent: bool) -> Stored:
-        """Write a whole body; its name is durable only after `sync_names`."""
-        with self.stage(key) as staged:
-            staged.write(data)
-            staged.make_durable()
-            return staged.publish(if_absent=if_absent)
+    def syncs_at_once(self, key: str) -> bool:
+        """Tell whether `sync_all` does for this store; asked once something has been staged."""
+        if self._at_once is None:
+            self._at_once = self.io(key, file_system_syncs_at_once, self._staging)
+        return self._at_once
+
+    def sync_all(self) -> None:
+        """Make everything in this store durable, contents and names."""
+        self.io(STAGING, sync_all, self._staging)
 
     def write_document(self, key: str, data: bytes, condition: Condition) -> Stored:
         """Write a document; called under the lock unless the condition is `if_absent`."""
         if condition.kind == "if_match":
             self._check_match(key, condition.etag)
-        stored = self.write(key, data, if_absent=condition.kind == "if_absent")
+        with self.stage(key) as staged:
+            staged.write(data)
+            staged.seal(durable=True)
+            stored = staged.publish(if_absent=condition.kind == "if_absent")
         if stored.existed:
             raise ConditionFailed(f"{self.uri} {key}: it exists already", key=key)
         self.sync_names([key])
-        return stored
+        return Stored(digest_of(data))
 
     def _check_match(self, key: str, etag: str) -> None:
         try:
@@ -258,7 +264,7 @@ class StoreFiles:
             self.io(key, os.unlink, self.path(key))
         except KeyMissing:
             return
-        self.io(key, _sync_directory, os.path.dirname(self.path(key)))
+        self.io(key, sync_directory, os.path.dirname(self.path(key)))
 
     # Staging
 
@@ -327,7 +333,6 @@ class Staged:
         self.size_bytes = 0
         self._files = files
         self._fd = fd
-        self._hash = blake3()
 
     def __enter__(self) -> Staged:
         return self
@@ -341,30 +346,35 @@ class Staged:
         while view:
             count = self._files.io(self.key, os.write, self._fd, view)
             view = view[count:]
-        self._hash.update(data)
         self.size_bytes += len(data)
 
-    def make_durable(self) -> None:
-        """Give the file its final mode and put it on the disk.
+    def seal(self, *, durable: bool) -> None:
+        """End the writing: give the file its final mode and, if asked to, put it on the disk.
 
         The mode does not depend on the source or the umask: whoever may enter the directory may
         read the object.
         """
         mode = _OBJECT_MODE if self.key.startswith(OBJECTS_PREFIX) else _DOCUMENT_MODE
         self._files.io(self.key, os.fchmod, self._fd, mode)
-        self._files.io(self.key, _sync, self._fd)
+        if durable:
+            self._files.io(self.key, sync_file, self._fd)
+        self._close_descriptor()
 
     def publish(self, *, if_absent: bool) -> Stored:
         """Give the file its key, or leave the one that is there."""
-        existed = not self._files.publish(self, if_absent=if_absent)
-        return Stored("" if existed else self._hash.hexdigest(), existed=existed)
+        return Stored("", existed=not self._files.publish(self, if_absent=if_absent))
 
     def close(self) -> None:
         """Close the file and remove its staged name, published or not."""
         with suppress(OSError):
-            os.close(self._fd)
+            self._close_descriptor()
         with suppress(OSError):
             os.unlink(self.name)
+
+    def _close_descriptor(self) -> None:
+        descriptor, self._fd = self._fd, -1
+        if descriptor >= 0:
+            self._files.io(self.key, os.close, descriptor)
 
 
 def _tell(key: str, call: Callable[[Unpack[Ts]], None], *arguments: *Ts) -> None:
@@ -374,21 +384,6 @@ def _tell(key: str, call: Callable[[Unpack[Ts]], None], *arguments: *Ts) -> None
         raise
     except Exception as error:
         raise item_error(error, key) from error
-
-
-def _sync(fd: int) -> None:
-    os.fsync(fd)  # noqa: TID251 - a push is durable in the store before it is reported
-
-
-def _sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        _sync(fd)
-    except OSError as error:
-        if error.errno not in _NO_DIRECTORY_SYNC:
-            raise
-    finally:
-        os.close(fd)
 
 
 def _scan(directory: str) -> list[tuple[str, int]]:

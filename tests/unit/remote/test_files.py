@@ -21,7 +21,7 @@ from snapd.model.errors import (
     UsageError,
 )
 from snapd.model.uris import StoreUri
-from snapd.remote.base import ByteRange, Get
+from snapd.remote.base import ByteRange, Get, Stored
 from snapd.remote.files import STAGING, StoreFiles
 from tests.contract.sinks import RecordingSink
 
@@ -86,12 +86,19 @@ def test_a_staged_file_is_private_and_gone_after_its_block(
     assert not files.holds("t/key")
 
 
+def write(files: StoreFiles, key: str, data: bytes, *, if_absent: bool) -> Stored:
+    with files.stage(key) as staged:
+        staged.write(data)
+        staged.seal(durable=False)
+        return staged.publish(if_absent=if_absent)
+
+
 def test_publishing_makes_the_directories_and_keeps_what_is_there(files: StoreFiles) -> None:
-    first = files.write("a/b/c", b"first", if_absent=True)
-    second = files.write("a/b/c", b"second", if_absent=True)
+    first = write(files, "a/b/c", b"first", if_absent=True)
+    second = write(files, "a/b/c", b"second", if_absent=True)
     assert (first.existed, second.existed) == (False, True)
     assert files.read_document("a/b/c", 100).data == b"first"
-    files.write("a/b/c", b"third", if_absent=False)
+    write(files, "a/b/c", b"third", if_absent=False)
     assert files.read_document("a/b/c", 100).data == b"third"
     files.sync_names(["a/b/c"])
 
@@ -115,7 +122,7 @@ def test_a_lock_has_one_holder(files: StoreFiles) -> None:
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_a_lost_body(files: StoreFiles) -> None:
-    files.write("t/key", b"x" * 100, if_absent=True)
+    write(files, "t/key", b"x" * 100, if_absent=True)
     sink = RecordingSink()
 
     def shrink() -> None:
@@ -127,7 +134,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_a_lost_body(files: StoreFiles) 
 
 
 def test_a_body_is_read_in_pieces_of_the_buffer(files: StoreFiles) -> None:
-    files.write("t/key", bytes(range(100)), if_absent=True)
+    write(files, "t/key", bytes(range(100)), if_absent=True)
     sink = RecordingSink()
     assert files.read_into_sink(Get("t/key", sink, ByteRange(5, 25)), bytearray(10), never) == 25
     assert sink.body == bytes(range(5, 30))
@@ -135,7 +142,7 @@ def test_a_body_is_read_in_pieces_of_the_buffer(files: StoreFiles) -> None:
 
 
 def test_stopping_is_asked_for_before_every_piece_and_before_the_end(files: StoreFiles) -> None:
-    files.write("t/key", b"x" * 30, if_absent=True)
+    write(files, "t/key", b"x" * 30, if_absent=True)
 
     class Stopped(BaseException):
         """Stands for a cancellation."""
@@ -155,7 +162,7 @@ def test_stopping_is_asked_for_before_every_piece_and_before_the_end(files: Stor
 
 def test_a_walk_can_be_stopped_at_every_directory(files: StoreFiles) -> None:
     for i in range(3):
-        files.write(f"t/{i}/x", b"", if_absent=True)
+        write(files, f"t/{i}/x", b"", if_absent=True)
     checks = 0
 
     def check() -> None:
