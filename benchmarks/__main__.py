@@ -1,140 +1,98 @@
-"""`python -m benchmarks [--quick] [--rounds N] [--dataset T] [--scratch DIR] [--write]`."""
+"""Measure the whole table: `python -m benchmarks [--quick] [--only ROW...] [--rounds N]`.
+
+A full run writes RESULTS.md and results.svg beside this file; `--quick` and `--only` print the
+report, and write it into `--output DIR` if that is given.
+"""
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-from collections import defaultdict
+import time
+import traceback
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import datasets
-from benchmarks.contenders import CONTENDERS, Task, fresh
-from benchmarks.measure import Figures
-from benchmarks.server import serving
-from snapd.model.manifest import Manifest
+from benchmarks import machine, report
+from benchmarks.compare import Rounds
+from benchmarks.results import Result, unmeasured
+from benchmarks.table import ROWS, chosen
+from benchmarks.workshop import Workshop
 
-RESULTS = Path(__file__).parent / "RESULTS.md"
-
-SNAPDIR_PUSH = """
-import asyncio, sys, snapdir
-async def main(source, store):
-    print(await snapdir.push(source, snapdir.StoreUri(store)), flush=True)
-asyncio.run(main(*sys.argv[1:]))
-"""
-
-Runs = dict[str, list[Figures]]
-
-MANY_FILES = 1000
-"""From here on the files of a run stay until the last one: ext4 makes files several times more
-slowly for half a minute after so many were removed, and would punish whoever comes next."""
+HERE = Path(__file__).parent
+MEMORY = Path("/dev/shm")
+MEMORY_NEEDED_BYTES = 16 * 2**30
+BUDGET_SECONDS, QUICK_BUDGET_SECONDS = 30.0, 2.0
 
 
 def main() -> None:
-    """Pull every dataset with every contender, in turn, some rounds; print medians and ratios."""
+    """Measure the chosen rows one after the other; a row that fails does not end the others."""
     options = _options()
-    chosen = [each for each in datasets.ALL if each.name in options.dataset]
-    lines = [f"# Cold pulls, {datetime.now(UTC):%Y-%m-%d}", "", _machine(), ""]
-    with tempfile.TemporaryDirectory(dir=options.scratch, prefix="snapsync-bench-") as directory:
-        root = Path(directory)
-        for dataset in chosen:
-            scaled = dataset.scaled(20 if dataset.name != "L" else 4) if options.quick else dataset
-            lines += [*_measure(root, scaled, options.rounds, options.contender), ""]
-    text = "\n".join(lines)
+    rows = chosen(options.only)
+    budget = QUICK_BUDGET_SECONDS if options.quick else BUDGET_SECONDS
+    rounds = Rounds(options.rounds or (2 if options.quick else 5), budget)
+    with tempfile.TemporaryDirectory(dir=options.scratch, prefix="snapsync-bench-") as scratch:
+        workshop = Workshop(Path(scratch), rounds, quick=options.quick)
+        described = machine.describe(workshop.root)
+        results = [_measured(row, workshop) for row in rows]
+    text = report.markdown(results, described, datetime.now(UTC), _remarks(options, workshop))
     print(text)
-    if options.write:
-        RESULTS.write_text(text, encoding="utf-8")
+    output = options.output or (None if options.quick or options.only else HERE)
+    if output is not None:
+        (output / "RESULTS.md").write_text(text, encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="benchmarks",
+        description=__doc__,
+        epilog="rows: " + " ".join(ROWS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--quick", action="store_true", help="small datasets, under 3 minutes")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each contender runs")
-    parser.add_argument("--dataset", nargs="+", default=["T", "S", "L"], help="T, S or L")
-    parser.add_argument("--contender", nargs="+", default=list(CONTENDERS), help="whom to run")
-    parser.add_argument("--scratch", default=None, help="directory for data and caches")
-    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} as well")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="ROW", help="rows that begin with one of these"
+    )
+    parser.add_argument("--rounds", type=int, default=0, help="5, or 2 with --quick")
+    parser.add_argument(
+        "--scratch",
+        type=Path,
+        default=_scratch(),
+        help="directory for data and caches: %(default)s",
+    )
+    parser.add_argument("--output", type=Path, help="directory to write the report to")
     return parser.parse_args()
 
 
-def _measure(
-    root: Path, dataset: datasets.Dataset, rounds: int, contenders: list[str]
-) -> list[str]:
-    source = dataset.make(root / "data")
-    served = root / "served"
-    manifest = _push(source, served / "bench")
-    runs: Runs = defaultdict(list)
-    with serving(served, root / "nginx") as endpoint:
-        for number in range(rounds):
-            for name in _rotated(contenders, number):
-                keep = dataset.files >= MANY_FILES and _is_on_disk(root)
-                scratch = fresh(root / "scratch", keep_others=keep)
-                task = Task(manifest, endpoint, "bench", scratch)
-                runs[name].append(CONTENDERS[name](task))
-                print(
-                    f"  {dataset.name} round {number + 1}: {name} {runs[name][-1]}", file=sys.stderr
-                )
-    shutil.rmtree(root / "scratch")
-    return _table(dataset, manifest, runs)
+def _scratch() -> Path:
+    """Choose memory if there is enough: a shared disk would tell more of its other users."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_NEEDED_BYTES
+    return MEMORY if roomy else Path(tempfile.gettempdir())
 
 
-def _is_on_disk(directory: Path) -> bool:
-    """Tell a block device from memory, which must not fill with the files of earlier runs."""
-    return os.major(directory.stat().st_dev) != 0
+def _measured(row: str, workshop: Workshop) -> Result:
+    print(f"{row} ...", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    try:
+        result = ROWS[row](workshop)
+    except Exception as failed:  # noqa: BLE001  # one row must not cost the others
+        traceback.print_exc()
+        result = unmeasured(row, f"This row failed: {failed}")
+    result.took_seconds = time.monotonic() - began
+    return result
 
 
-def _rotated(names: list[str], by: int) -> list[str]:
-    """Start each round with another contender, so that nobody always follows the same one."""
-    return names[by % len(names) :] + names[: by % len(names)]
-
-
-def _push(source: Path, store: Path) -> Manifest:
-    """Write the store with the reference tool, which everybody can read."""
-    store.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-c", SNAPDIR_PUSH, str(source), f"file://{store}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    snapshot_id = done.stdout.strip()
-    parts = (snapshot_id[0:3], snapshot_id[3:6], snapshot_id[6:9], snapshot_id[9:])
-    return Manifest.parse(store.joinpath(".manifests", *parts).read_bytes())
-
-
-def _table(dataset: datasets.Dataset, manifest: Manifest, runs: Runs) -> list[str]:
-    base = statistics.median(each.wall_seconds for each in runs[next(iter(runs))])
-    lines = [
-        f"## {dataset.name}: {manifest.file_count} files, {manifest.total_bytes / 2**20:.0f} MiB",
-        "",
-        "| | wall s, median (min-max) | times ours | CPU s | peak RSS MiB |",
-        "| --- | --- | --- | --- | --- |",
+def _remarks(options: argparse.Namespace, workshop: Workshop) -> list[str]:
+    remarks = [
+        "Medians of interleaved runs, each round in another order. A tool that needs more than "
+        f"{workshop.rounds.budget_seconds:.0f} s for its runs of a row gets fewer of them "
+        "(column runs), but at least one."
     ]
-    for name, figures in runs.items():
-        walls = [each.wall_seconds for each in figures]
-        cpu = statistics.median(each.cpu_seconds for each in figures)
-        rss = max(each.peak_rss_bytes for each in figures) / 2**20
-        wall = statistics.median(walls)
-        spread = f"{wall:.2f} ({min(walls):.2f}-{max(walls):.2f})"
-        lines.append(f"| {name} | {spread} | {wall / base:.2f} | {cpu:.2f} | {rss:.0f} |")
-    return lines
-
-
-def _machine() -> str:
-    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    packages = ", ".join(f"{name} {version(name)}" for name in ("snapsync", "snapdir", "pycurl"))
-    return (
-        f"{os.cpu_count()} cores, {memory_gib:.0f} GiB, Linux {platform.release()}, "
-        f"Python {platform.python_version()}; {packages}. Server: nginx on loopback. "
-        "Medians of interleaved runs."
-    )
+    if options.quick:
+        remarks.append("Scaled down (`--quick`): good for a look, not for a verdict.")
+    return remarks
 
 
 if __name__ == "__main__":

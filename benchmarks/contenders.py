@@ -1,30 +1,34 @@
-"""Those who pull: ours through the daemon and without it, the real snapdir, s5cmd.
+"""Those who pull: ours through the daemon and without it, the real snapdir, s5cmd, a C program.
 
 Each starts cold (an empty cache, on the same file system) and is done when the files lie in a
-usable directory. What is not the tool's work (starting our daemon, writing s5cmd's list of keys) is
-not timed.
+usable directory. What is not the tool's work (starting our daemon, writing lists of keys, making
+the directories of s5cmd and of the C program) is not timed.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from benchmarks.daemons import BIN, Daemon, client_environment, running_daemon
 from benchmarks.measure import Figures, cpu_seconds_of, peak_rss_bytes_of, run
+from benchmarks.server import HTTP, Wire
 from snapd.model.layout import object_key
 from snapd.model.manifest import Manifest
 
-BIN = Path(sys.executable).parent
-READY_SECONDS = 30.0
+OURS = "ours, daemon"
+STANDALONE = "ours, standalone"
+SNAPDIR = "snapdir"
+S5CMD = "s5cmd"
+FLOOR = "C floor"
+
+S5CMD_WORKERS, S5CMD_WORKERS_LATE = 64, 256
+FLOOR_CONNECTIONS, FLOOR_CONNECTIONS_LATE = 8, 512
 
 SNAPDIR_PULL = """
 import asyncio, sys, snapdir
@@ -38,41 +42,42 @@ print("BENCH-OK", flush=True)
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be pulled, from where, and where there is room."""
+    """What is to be pulled, from where and how, and where there is room."""
 
     manifest: Manifest
     endpoint: str
     bucket: str
     scratch: Path
+    floor: Path
+    wire: Wire = HTTP
+    ca_file: Path | None = None
 
     @property
     def store(self) -> str:
         return f"s3://{self.bucket}"
 
     def environment(self) -> dict[str, str]:
-        home = self.scratch / "home"
-        home.mkdir(parents=True, exist_ok=True)
-        return {
-            **{name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ},
-            "HOME": str(home),
-            "XDG_CACHE_HOME": str(home / "cache"),
-            "XDG_RUNTIME_DIR": str(home),
-            "AWS_ACCESS_KEY_ID": "benchmark",
-            "AWS_SECRET_ACCESS_KEY": "benchmark",
-            "AWS_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL_S3": self.endpoint,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "SNAPDIR_S3_STORE_ENDPOINT_URL": self.endpoint,
-        }
+        return client_environment(self.scratch, self.endpoint, self.ca_file)
+
+    @contextmanager
+    def daemon(self) -> Iterator[Daemon]:
+        """Run a daemon with an empty cache."""
+        with running_daemon(self.scratch, self.environment()) as daemon:
+            yield daemon
 
 
 def through_the_daemon(task: Task) -> Figures:
     """`snapctl pull` with a fresh daemon: CPU of both, the larger resident set."""
-    environment = task.environment()
-    with _daemon(task, environment) as process_id:
-        before = cpu_seconds_of(process_id)
-        figures = run(_pull(task), environment, log=task.scratch / "ours.log")
-        return figures.plus(cpu_seconds_of(process_id) - before, peak_rss_bytes_of(process_id))
+    with task.daemon() as daemon:
+        return pulled(task, daemon)
+
+
+def pulled(task: Task, daemon: Daemon) -> Figures:
+    """Pull through a daemon that runs already."""
+    before = cpu_seconds_of(daemon.process_id)
+    figures = run(_pull(task), daemon.environment, log=task.scratch / "ours.log")
+    after = cpu_seconds_of(daemon.process_id)
+    return figures.plus(after - before, peak_rss_bytes_of(daemon.process_id))
 
 
 def standalone(task: Task) -> Figures:
@@ -89,26 +94,38 @@ def snapdir(task: Task) -> Figures:
 
 
 def s5cmd(task: Task) -> Figures:
-    """A fast S3 client that does not hash: one `cp` a path, 64 at a time."""
+    """A fast S3 client that does not hash: one `cp` a path, many at a time."""
+    target = _with_directories(task, "s5cmd-files")
     commands = task.scratch / "s5cmd.txt"
-    target = task.scratch / "s5cmd-files"
     with commands.open("w", encoding="utf-8") as file:
-        for entry in task.manifest:
-            path = target / entry.path.removeprefix("./")
-            if entry.kind == "D":
-                path.mkdir(parents=True, exist_ok=True)
-            else:
-                file.write(f"cp {task.store}/{object_key(entry.checksum)} {path}\n")
-    command = [str(BIN / "s5cmd"), "--log", "error", "--numworkers", "64"]
+        for key, _, path in _objects(task.manifest):
+            file.write(f"cp {task.store}/{key} {target / path}\n")
+    workers = S5CMD_WORKERS_LATE if task.wire.delay_seconds else S5CMD_WORKERS
+    command = [str(BIN / "s5cmd"), "--log", "error", "--numworkers", str(workers)]
     command += ["--endpoint-url", task.endpoint, "run", str(commands)]
     return run(command, task.environment(), log=task.scratch / "s5cmd.log")
 
 
+def floor(task: Task) -> Figures:
+    """The C program: keep-alive requests, hash, compare, write."""
+    target = _with_directories(task, "floor-files")
+    wanted = task.scratch / "floor.txt"
+    with wanted.open("w", encoding="utf-8") as file:
+        for key, digest, path in _objects(task.manifest):
+            file.write(f"{key} {digest} {path}\n")
+    address = urlsplit(task.endpoint)
+    connections = FLOOR_CONNECTIONS_LATE if task.wire.delay_seconds else FLOOR_CONNECTIONS
+    command = [str(task.floor), str(address.hostname), str(address.port), str(task.ca_file or "-")]
+    command += [task.bucket, str(wanted), str(target), str(connections)]
+    return run(command, {"PATH": os.environ["PATH"]}, log=task.scratch / "floor.log")
+
+
 CONTENDERS = {
-    "ours, daemon": through_the_daemon,
-    "ours, standalone": standalone,
-    "snapdir": snapdir,
-    "s5cmd": s5cmd,
+    OURS: through_the_daemon,
+    STANDALONE: standalone,
+    SNAPDIR: snapdir,
+    S5CMD: s5cmd,
+    FLOOR: floor,
 }
 
 
@@ -116,41 +133,16 @@ def _pull(task: Task) -> list[str]:
     return [str(BIN / "snapctl"), "pull", "--id", task.manifest.id, "--store", task.store]
 
 
-@contextmanager
-def _daemon(task: Task, environment: dict[str, str]) -> Iterator[int]:
-    """Run a daemon with an empty cache; give its process ID once it answers."""
-    command = [str(BIN / "snapd"), "--store", "*", "--listen", ""]
-    command += ["--socket", str(task.scratch / "snapd.sock")]
-    command += ["--cache-dir", str(task.scratch / "state")]
-    environment["SNAPSYNC_SOCKET"] = str(task.scratch / "snapd.sock")
-    with (task.scratch / "snapd.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stderr=log)
-    try:
-        _wait(environment, process)
-        yield process.pid
-    finally:
-        process.terminate()
-        process.wait(timeout=READY_SECONDS)
+def _objects(manifest: Manifest) -> Iterator[tuple[str, str, str]]:
+    """Give key, digest and path of every file."""
+    for entry in manifest:
+        if entry.kind == "F":
+            yield object_key(entry.checksum), entry.checksum, entry.path.removeprefix("./")
 
 
-def _wait(environment: dict[str, str], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        asked = subprocess.run(
-            [str(BIN / "snapctl"), "status", "--json"],
-            env=environment,
-            capture_output=True,
-            check=False,
-        )
-        if asked.returncode == 0 and json.loads(asked.stdout):
-            return
-        time.sleep(0.05)
-    raise SystemExit("snapd did not start")
-
-
-def fresh(scratch: Path, *, keep_others: bool) -> Path:
-    """Make an empty directory for one run; those of earlier runs stay or go."""
-    if not keep_others:
-        shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(dir=scratch))
+def _with_directories(task: Task, name: str) -> Path:
+    target = task.scratch / name
+    for entry in task.manifest:
+        if entry.kind == "D":
+            (target / entry.path.removeprefix("./")).mkdir(parents=True, exist_ok=True)
+    return target

@@ -1,4 +1,4 @@
-"""C programs of the benchmarks, compiled when they are needed: gcc, OpenSSL, the official BLAKE3."""
+"""The C program of the benchmarks, compiled when it is needed: gcc, OpenSSL, official BLAKE3."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Floor:
 
 
 def build_floor(directory: Path) -> Floor:
-    """Compile the floor into `directory`; a missing tool ends the benchmarks with what to install."""
+    """Compile the floor into `directory`; if a tool is missing, say what to install and end."""
     if shutil.which("gcc") is None or not Path("/usr/include/openssl/ssl.h").exists():
         raise SystemExit("the C floor needs a compiler: apt-get install gcc libssl-dev")
     directory.mkdir(parents=True, exist_ok=True)
