@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from snapd import __version__
-from snapd.model.config import load_settings, settings_from_document
+from snapd.model.config import check_whole, load_settings, settings_from_document
 from snapd.model.errors import (
     EXIT_CODE_MEANINGS,
     ExitCode,
@@ -50,7 +50,7 @@ signals:
 
 environment (an option wins over it, and it wins over the file):
   SNAPSYNC_CONFIG, SNAPSYNC_SOCKET, SNAPSYNC_CACHE_DIR, SNAPSYNC_LISTEN, SNAPSYNC_LOG_FORMAT,
-  SNAPSYNC_STORES (separated by spaces)
+  SNAPSYNC_LISTEN_TOKEN_FILE, SNAPSYNC_STORES (separated by spaces)
 
 exit codes:
 """
@@ -67,6 +67,7 @@ class Words:
     log_format: str = ""
     stores: tuple[str, ...] = ()
     check_config: bool = False
+    listen_token_file: str = ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,6 +103,7 @@ def read_words(argv: Sequence[str], environment: Mapping[str, str]) -> Words:
         socket=said(given.socket, "SOCKET"),
         cache_dir=said(given.cache_dir, "CACHE_DIR"),
         listen=environment.get("SNAPSYNC_LISTEN") if given.listen is None else given.listen,
+        listen_token_file=said(given.listen_token_file, "LISTEN_TOKEN_FILE"),
         log_format=said(given.log_format, "LOG_FORMAT"),
         stores=tuple(given.store or environment.get("SNAPSYNC_STORES", "").split()),
         check_config=given.check_config,
@@ -122,7 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--socket", metavar="PATH", help="where snapctl reaches this daemon")
     add("--cache-dir", metavar="DIR", help="the state directory")
     add("--store", metavar="URI", action="append", help="a store that may be read; repeatable")
-    add("--listen", metavar="HOST:PORT", help="address of health and metrics; '' turns them off")
+    add("--listen", metavar="HOST:PORT", help="address of health, metrics and page; '': none")
+    add("--listen-token-file", metavar="FILE", help="token that page and metrics ask for")
     add("--log-format", metavar="text|json", help="shape of the log lines on stderr")
     add("--check-config", action="store_true", help="read the configuration, say if it is fit, end")
     add("--version", action="version", version=f"snapd {__version__}")
@@ -152,11 +155,9 @@ def settings_of(words: Words, places: Places, *, private: bool) -> Settings:
     for section, keys in spoken.items():
         taken = {key: getattr(getattr(checked, section), key) for key in keys}
         settings = replace(settings, **{section: replace(getattr(settings, section), **taken)})
-    return replace(
-        settings,
-        daemon=replace(settings.daemon, socket=settings.daemon.socket or str(places.socket)),
-        cache=replace(settings.cache, directory=settings.cache.directory or str(places.cache_dir)),
-    )
+    daemon = replace(settings.daemon, socket=settings.daemon.socket or str(places.socket))
+    cache = replace(settings.cache, directory=settings.cache.directory or str(places.cache_dir))
+    return check_whole(replace(settings, daemon=daemon, cache=cache))
 
 
 def _document(words: Words) -> dict[str, dict[str, Any]]:
@@ -166,6 +167,8 @@ def _document(words: Words) -> dict[str, dict[str, Any]]:
         document["daemon"]["socket"] = os.path.abspath(words.socket)
     if words.listen is not None:
         document["daemon"]["listen"] = words.listen
+    if words.listen_token_file:
+        document["daemon"]["listen_token_file"] = os.path.abspath(words.listen_token_file)
     if words.stores:
         document["daemon"]["stores"] = list(words.stores)
     if words.cache_dir:

@@ -14,16 +14,22 @@ import anyio
 from anyio import to_thread
 
 from snapd import __version__
+from snapd.api.access import Rules
 from snapd.api.care import add_care
 from snapd.api.control import control_app
 from snapd.api.health import health_app
 from snapd.api.leases import add_leases
 from snapd.api.listening import control_socket
 from snapd.api.manifests import add_manifests
+from snapd.api.openapi import add_openapi
+from snapd.api.overview import Overviews, add_overview
+from snapd.api.page import add_page
+from snapd.api.peers import resolve_access
 from snapd.api.receipts import add_receipts
 from snapd.api.serving import serve_socket, serve_tcp
 from snapd.api.space import add_space
 from snapd.api.standing import Standing
+from snapd.api.tokens import Token, read_token
 from snapd.model.errors import SnapsyncError
 from snapd.model.reload import plan_reload
 from snapd.model.settings import Settings
@@ -69,11 +75,19 @@ async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
     async with background_tasks() as tasks:
         tasks.start_soon(daemon.obey, signals, tasks.cancel_scope)
         tasks.start_soon(standing.keep_watching_the_loop)
+        tasks.start_soon(daemon.overviews.keep_sampling)
         with control_socket(
             Path(settings.socket), mode=settings.socket_mode, group=settings.socket_group
         ) as listener:
             async with daemon.healthy(), daemon.opened() as node:
-                control = control_app(node.pulls, snapshots=node.snapshots, status=standing.status)
+                control = control_app(
+                    node.pulls,
+                    snapshots=node.snapshots,
+                    status=standing.status,
+                    rules=daemon.rules,
+                )
+                add_overview(control, daemon.overviews)
+                add_openapi(control)
                 add_receipts(control, node.receipt)
                 add_manifests(control, Path(launch.settings.cache.directory))
                 add_leases(control, node)
@@ -91,6 +105,20 @@ async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
     logger.info("stopped")
 
 
+@dataclass(frozen=True, slots=True)
+class Permits:
+    """What is looked up for settings that say who may do what."""
+
+    rules: Rules
+    token: Token | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Permits:
+        """Look users, groups and the token up; raises `InvalidConfig` for one that is not there."""
+        rules = Rules(resolve_access(settings.access), settings.daemon.stores)
+        return cls(rules, read_token(settings.daemon.listen_token_file))
+
+
 class Daemon:
     """What the parts of a running daemon share, and what signals do to it."""
 
@@ -98,8 +126,14 @@ class Daemon:
         self._launch = launch
         self.metrics = Metrics(version=__version__)
         self.standing = Standing(launch.settings, self.metrics)
+        self.overviews = Overviews(self.standing, time.time)  # noqa: TID251 - the one clock
         self.stop_asked = anyio.Event()
+        self._permits = Permits.of(launch.settings)
         self._patience = anyio.CancelScope()
+
+    def rules(self) -> Rules:
+        """Say what callers of the control socket may do now."""
+        return self._permits.rules
 
     @asynccontextmanager
     async def healthy(self) -> AsyncIterator[None]:
@@ -112,7 +146,11 @@ class Daemon:
             self.metrics,
             unready_because=self.standing.unready_because,
             numbers=self.standing.numbers,
+            token=lambda: self._permits.token,
         )
+        add_page(app)
+        add_overview(app, self.overviews)
+        add_openapi(app)
         async with serve_tcp(app, listen, or_any_port=self._launch.or_any_port) as address:
             self.standing.listen = address
             yield
@@ -196,6 +234,8 @@ class Daemon:
         self._launch.supervisor.reloading()
         try:
             wanted = await to_thread.run_sync(self._launch.load)
+            running = plan_reload(self.standing.settings, wanted).settings
+            self._permits = await to_thread.run_sync(Permits.of, running)
         except SnapsyncError as error:
             logger.error("the configuration is refused, the former stays: %s", error.message)  # noqa: TRY400
             self.metrics.on_reload(accepted=False)

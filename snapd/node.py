@@ -88,9 +88,10 @@ class Node:
         add = partial(self.cache.leases.add, request, pid=pid, uid=uid)
         return await to_thread.run_sync(add)
 
-    async def remove_lease(self, lease_id: str) -> Lease:
-        """End a lease before its time; raises `LeaseNotFound`."""
-        return await to_thread.run_sync(self.cache.leases.remove, lease_id)
+    async def remove_lease(self, lease_id: str, *, by_uid: int | None = None) -> Lease:
+        """End a lease before its time; see `Leases.remove`."""
+        remove = partial(self.cache.leases.remove, lease_id, by_uid=by_uid)
+        return await to_thread.run_sync(remove)
 
     def apply(self, settings: Settings) -> None:
         """Take over what can change while running: allowed stores, limits of pulls and cache."""

@@ -8,7 +8,7 @@ from snapctl.context import Context
 from snapctl.frame import cache_dir_option, config_option, standalone_option, verb
 from snapctl.holding import keeper
 from snapctl.obtaining import works_here
-from snapd.model.errors import LeaseNotFound
+from snapd.model.errors import LeaseNotFound, LeaseOfAnother
 from snapd.model.ids import parse_snapshot_id
 from snapd.model.leases import LeaseRequest
 
@@ -48,8 +48,16 @@ def unpin(context: Context, snapshot: str, standalone: str, cache_dir: str | Non
     pins = [each for each in holder.leases() if each.kind == "pin" and each.snapshot_id == wanted]
     if not pins:
         raise LeaseNotFound(f"the snapshot {wanted} is not pinned", id=wanted)
+    mine, refusal = [], None
     for each in pins:
-        holder.remove(each.lease_id)
+        try:
+            mine.append(holder.remove(each.lease_id))
+        except LeaseOfAnother as error:
+            refusal = error
+    if refusal is not None:
+        if not mine:
+            raise refusal
+        context.output.note("it stays pinned by another user")
     if context.output.as_json:
         context.output.print_json(pins[-1].to_json())
     else:

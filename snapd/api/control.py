@@ -9,11 +9,17 @@ from typing import Any, Protocol
 import anyio
 from aiohttp import web
 
+from snapd.api.access import CALLER, Rules, only_who_may
+from snapd.api.askers import Askers
 from snapd.api.events import Pace, stream_views
+from snapd.api.operations import ROLES
+from snapd.api.peers import resolve_access
 from snapd.api.replies import errors_become_replies
 from snapd.api.requests import BODY_MAX_BYTES, read_document
+from snapd.model.access import Role
 from snapd.model.errors import QueueFull, SnapsyncError, UsageError
 from snapd.model.jobs import JobView, PullRequest, SnapshotView
+from snapd.model.settings import AccessSettings
 
 CANCEL_SECONDS = 5.0
 """A cancel is answered when the job has ended, or after this time with the job as it stands."""
@@ -77,12 +83,13 @@ class Control:
         self._snapshots = snapshots
         self._status = status
         self._pace = pace
+        self._askers = Askers()
         self._streams = 0
         self._streams_max = streams_max
 
-    async def status(self, _request: web.Request) -> web.Response:
-        """`GET /v1/status`: how the daemon and its cache are."""
-        return web.json_response(await self._status())
+    async def status(self, request: web.Request) -> web.Response:
+        """`GET /v1/status`: how the daemon and its cache are, and what the caller may do."""
+        return web.json_response(await self._status() | {"role": request[CALLER].role.word})
 
     async def pull(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/pulls`: start or join a pull.
@@ -92,13 +99,19 @@ class Control:
         """
         document = await read_document(request)
         wanted = PullRequest.from_json(document)
+        caller = request[CALLER]
+        caller.check_store(wanted.store)
         if _detached(document):
             job = await self._pulls.start(wanted, detached=True)
-            return web.json_response(job.view().to_json(), status=202)
+            view = job.view()
+            known = {each.job_id for each in self._pulls.jobs()}
+            self._askers.detached(view.job_id, caller.peer.uid, known=known)
+            return web.json_response(view.to_json(), status=202)
         with self._one_more_stream():
             job = await self._pulls.start(wanted)
-            async with job.attached():
-                return await self._follow(request, job)
+            with self._askers.waiting(job.view().job_id, caller.peer.uid):
+                async with job.attached():
+                    return await self._follow(request, job)
 
     async def jobs(self, _request: web.Request) -> web.Response:
         """`GET /v1/jobs`: running, waiting and remembered jobs."""
@@ -115,8 +128,17 @@ class Control:
             return await self._follow(request, job)
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """`DELETE /v1/jobs/{id}`: end a job for everybody who waits for it."""
-        job = self._pulls.cancel(request.match_info["id"])
+        """`DELETE /v1/jobs/{id}`: end a job for everybody who waits for it.
+
+        A job that somebody else asked for, too, takes an administrator.
+        """
+        job_id = request.match_info["id"]
+        caller = request[CALLER]
+        if not self._pulls.get(job_id).view().ended and self._askers.of(job_id) != {
+            caller.peer.uid
+        }:
+            caller.require(Role.ADMINISTER, f"cancel the job {job_id}, which others asked for")
+        job = self._pulls.cancel(job_id)
         with anyio.move_on_after(CANCEL_SECONDS), suppress(SnapsyncError):
             await job.wait()
         return web.json_response(job.view().to_json())
@@ -150,12 +172,20 @@ def control_app(
     status: Callable[[], Awaitable[dict[str, Any]]],
     pace: Pace | None = None,
     streams_max: int = STREAMS_MAX,
+    rules: Callable[[], Rules] | None = None,
 ) -> web.Application:
-    """Make the application that the control socket serves."""
+    """Make the application that the control socket serves.
+
+    Without `rules` they are those of a configuration that says nothing.
+    """
+    usual = Rules(resolve_access(AccessSettings()))
     control = Control(
         pulls, snapshots=snapshots, status=status, pace=pace or Pace(), streams_max=streams_max
     )
-    app = web.Application(middlewares=[errors_become_replies], client_max_size=BODY_MAX_BYTES)
+    checks = only_who_may(rules or (lambda: usual), ROLES)
+    app = web.Application(
+        middlewares=[errors_become_replies, checks], client_max_size=BODY_MAX_BYTES
+    )
     app.router.add_get("/v1/status", control.status, allow_head=False)
     app.router.add_post("/v1/pulls", control.pull)
     app.router.add_get("/v1/jobs", control.jobs, allow_head=False)

@@ -1,4 +1,4 @@
-"""Health and metrics over TCP, for Kubernetes and Prometheus."""
+"""Health and metrics over TCP, for Kubernetes and Prometheus; whoever calls only reads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from anyio import to_thread
 
+from snapd.api.operations import FREE_PATHS
 from snapd.api.replies import errors_become_replies
+from snapd.api.tokens import Token, only_who_has
 from snapd.runtime.metrics import Metrics
 from snapd.runtime.numbers import NodeNumbers
 
@@ -17,10 +19,12 @@ def health_app(
     *,
     unready_because: Callable[[], str],
     numbers: Callable[[], Awaitable[NodeNumbers]],
+    token: Callable[[], Token | None] = lambda: None,
 ) -> web.Application:
     """Make the application that serves `/livez`, `/readyz` and `/metrics`.
 
-    `unready_because` says why no pull would be accepted now, or nothing if one would.
+    `unready_because` says why no pull would be accepted now, or nothing if one would. As long as
+    there is a `token`, everything but health asks for it.
     """
 
     async def livez(_request: web.Request) -> web.Response:
@@ -37,7 +41,8 @@ def health_app(
         body, content_type = await to_thread.run_sync(metrics.render, accept)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
-    app = web.Application(middlewares=[errors_become_replies])
+    checks = only_who_has(token, free=FREE_PATHS)
+    app = web.Application(middlewares=[errors_become_replies, checks])
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", scrape)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import socket
-import struct
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from aiohttp import web
 
+from snapd.api.access import CALLER
 from snapd.api.requests import read_document
 from snapd.model.errors import UsageError
 from snapd.model.leases import Lease, LeaseRequest
-
-_PEER = struct.Struct("3i")
 
 
 class ControlledLeases(Protocol):
@@ -27,17 +24,9 @@ class ControlledLeases(Protocol):
         """Hold a snapshot for a client."""
         ...
 
-    async def remove_lease(self, lease_id: str) -> Lease:
-        """End a lease; raises `LeaseNotFound`."""
+    async def remove_lease(self, lease_id: str, *, by_uid: int | None) -> Lease:
+        """End a lease, with `by_uid` only if it is that user's own."""
         ...
-
-
-class Peer(NamedTuple):
-    """Who is at the other end, as the kernel knows it, in this process's own namespaces."""
-
-    pid: int
-    uid: int
-    gid: int
 
 
 class LeaseRoutes:
@@ -58,7 +47,7 @@ class LeaseRoutes:
         be mistaken in its own number, as in a container, nor hold in somebody else's name.
         """
         wanted = LeaseRequest.from_json(await read_document(request))
-        peer = peer_of(request)
+        peer = request[CALLER].peer
         if wanted.kind == "process" and peer.pid == 0:
             raise UsageError(
                 "the daemon can't see the process that asks: it is in another PID namespace",
@@ -68,8 +57,13 @@ class LeaseRoutes:
         return web.json_response(lease.to_json(), status=201)
 
     async def remove(self, request: web.Request) -> web.Response:
-        """`DELETE /v1/leases/{id}`: end a lease before its time."""
-        lease = await self._holders.remove_lease(request.match_info["id"])
+        """`DELETE /v1/leases/{id}`: end a lease before its time.
+
+        One's own, or anybody's for an administrator.
+        """
+        caller = request[CALLER]
+        by_uid = None if caller.administers else caller.peer.uid
+        lease = await self._holders.remove_lease(request.match_info["id"], by_uid=by_uid)
         return web.json_response(lease.to_json())
 
 
@@ -79,10 +73,3 @@ def add_leases(app: web.Application, holders: ControlledLeases) -> None:
     app.router.add_get("/v1/leases", routes.list, allow_head=False)
     app.router.add_post("/v1/leases", routes.add)
     app.router.add_delete("/v1/leases/{id}", routes.remove)
-
-
-def peer_of(request: web.Request) -> Peer:
-    """Tell who connected to the Unix socket."""
-    connected = request.get_extra_info("socket")
-    raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-    return Peer(*_PEER.unpack(raw))

@@ -16,7 +16,8 @@ from snapd.model.settings import AccessSettings
 
 _CREDENTIALS = struct.Struct("3i")
 _SO_PEERGROUPS = 59  # not named by Python's socket module
-_GROUPS_MAX_BYTES = 65536 * 4  # NGROUPS_MAX
+_GROUPS_MAX_BYTES = 1024
+"""Python's bound on an answer: 256 groups."""
 
 
 class Connected(Protocol):
@@ -35,14 +36,12 @@ def peer_of(connected: Connected) -> Peer:
 
 
 def _groups_of(connected: Connected) -> frozenset[int]:
-    """Ask for the supplementary groups; a kernel before 4.13 tells none."""
-    for size in (1024, _GROUPS_MAX_BYTES):
-        try:
-            raw = connected.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, size)
-        except OSError:
-            continue
-        return frozenset(struct.unpack(f"{len(raw) // 4}I", raw))
-    return frozenset()
+    """Ask for the supplementary groups; none if there are too many, or before Linux 4.13."""
+    try:
+        raw = connected.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_MAX_BYTES)
+    except OSError:
+        return frozenset()
+    return frozenset(struct.unpack(f"{len(raw) // 4}I", raw))
 
 
 def resolve_access(settings: AccessSettings, *, owner_uid: int | None = None) -> Access:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -42,6 +43,9 @@ STATUSES: tuple[tuple[type[SnapsyncError], int], ...] = (
 )
 """The first class that an error belongs to decides; any other error is a 500."""
 
+_KEPT_HEADERS = ("Allow", "WWW-Authenticate")
+"""What HTTP asks for with some of its own refusals."""
+
 RETRY_AFTER_SECONDS = {429: "5", 503: "5"}
 
 
@@ -55,23 +59,29 @@ def reply_to(error: Exception, request: web.BaseRequest) -> web.Response:
         status = next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
         return _reply(error, status)
     if isinstance(error, web.HTTPException):
-        return _reply(_of_http(error, request), error.status, allow=error.headers.get("Allow"))
+        kept = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
+        return _reply(_of_http(error, request), error.status, kept)
     logger.error("%s %s met a defect", request.method, request.path, exc_info=error)
     return _reply(InternalError(f"{request.method} {request.path} met a defect in snapd"), 500)
 
 
-def _of_http(error: web.HTTPException, request: web.BaseRequest) -> UsageError:
-    """Say what HTTP refused: no such route, not this method, a body too large."""
+def _of_http(error: web.HTTPException, request: web.BaseRequest) -> SnapsyncError:
+    """Say what HTTP refused: no such route, not this method, a body too large, no token."""
+    if isinstance(error, web.HTTPUnauthorized):
+        return NotAllowed(
+            f"{request.path} asks for the daemon's token",
+            hint="Send 'Authorization: Bearer TOKEN', or the token as password of any user.",
+        )
     return UsageError(
         f"{request.method} {request.path}: {error.reason}",
         hint="docs/daemon.md lists the requests that the daemon understands.",
     )
 
 
-def _reply(error: SnapsyncError, status: int, *, allow: str | None = None) -> web.Response:
-    reply = web.json_response(error.to_json(), status=status)
-    if allow is not None:
-        reply.headers["Allow"] = allow
+def _reply(
+    error: SnapsyncError, status: int, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    reply = web.json_response(error.to_json(), status=status, headers=headers)
     if status in RETRY_AFTER_SECONDS:
         reply.headers["Retry-After"] = RETRY_AFTER_SECONDS[status]
     return reply

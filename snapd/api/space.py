@@ -6,7 +6,9 @@ from typing import Protocol
 
 from aiohttp import web
 
+from snapd.api.access import CALLER
 from snapd.api.requests import read_document
+from snapd.model.access import Role
 from snapd.model.errors import UsageError
 from snapd.model.ids import SnapshotId, parse_snapshot_id
 from snapd.model.jobs import PullRequest
@@ -35,11 +37,14 @@ def add_space(app: web.Application, space: Space) -> None:
     async def plan(request: web.Request) -> web.Response:
         """`POST /v1/plan`: what a pull would do now."""
         wanted = PullRequest.from_json(await read_document(request))
+        request[CALLER].check_store(wanted.store)
         return web.json_response((await space.foretell(wanted)).to_json())
 
     async def sweep(request: web.Request) -> web.Response:
-        """`POST /v1/sweep`: make space, or tell what that would take."""
+        """`POST /v1/sweep`: make space, or tell what that would take, which takes no power."""
         wanted = SweepRequest.from_json(await read_document(request))
+        if not wanted.dryrun:
+            request[CALLER].require(Role.ADMINISTER, "sweep the cache")
         return web.json_response((await space.sweep(wanted)).to_json())
 
     async def evict(request: web.Request) -> web.Response:

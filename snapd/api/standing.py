@@ -46,6 +46,11 @@ class Standing:
             return "starting"
         return "draining" if self.draining else ""
 
+    @property
+    def uptime_seconds(self) -> float:
+        """How long the daemon has been running."""
+        return time.monotonic() - self._started
+
     async def numbers(self) -> NodeNumbers:
         """Take stock of everything; all zero as long as the node is not open."""
         numbers = await self.numbers_at_hand()
@@ -111,7 +116,7 @@ class Standing:
             "state": self.unready_because() or "ready",
             "state_directory": str(directory),
             "trees_directory": str(directory / "trees"),
-            "uptime_seconds": time.monotonic() - self._started,
+            "uptime_seconds": self.uptime_seconds,
             "jobs_running": numbers.pulls_running,
             "jobs_queued": numbers.pulls_queued,
             "snapshots": numbers.snapshots,

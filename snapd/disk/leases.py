@@ -23,6 +23,7 @@ from snapd.disk.locks import giving_lock
 from snapd.disk.processes import mark_process, may_live
 from snapd.model.errors import (
     LeaseNotFound,
+    LeaseOfAnother,
     QueueFull,
     SnapshotNotFound,
     SnapsyncError,
@@ -64,7 +65,7 @@ class Leases:
         self._now = now
 
     def add(self, request: LeaseRequest, *, pid: int = 0, uid: int | None = None) -> Lease:
-        """Hold a snapshot from now on, durably; one by the same holder is replaced.
+        """Hold a snapshot from now on, durably; one by the same holder and user is replaced.
 
         Only a pin asks that the snapshot is here: whoever is about to use it leases first and
         looks then. `pid` is the process of a process lease. Raises `UsageError` if link or pod are
@@ -83,18 +84,23 @@ class Leases:
                         id=lease.snapshot_id,
                     )
                 self._tidy()
-                former = [each for each in self._of(lease.snapshot_id) if each.same_holder(lease)]
+                former = [each for each in self._of(lease.snapshot_id) if _replaces(lease, each)]
                 self._write(lease)
                 for each in former:
                     self._unlink(each.lease_id)
         return lease
 
-    def remove(self, lease_id: str) -> Lease:
-        """End a lease before its time; raises `LeaseNotFound`."""
+    def remove(self, lease_id: str, *, by_uid: int | None = None) -> Lease:
+        """End a lease before its time; raises `LeaseNotFound`.
+
+        With `by_uid` only that user's own; raises `LeaseOfAnother` for any other.
+        """
         with fsops.translated("can't remove a lease", self.root):
             lease = self._read(lease_id) if is_lease_id(lease_id) else None
             if lease is None:
                 raise LeaseNotFound(f"no lease {lease_id[:80]!r}")
+            if by_uid is not None and lease.uid != by_uid:
+                raise LeaseOfAnother(f"the lease {lease_id} is not one of user {by_uid}")
             (self.root / f"{lease_id}{_SUFFIX}").unlink(missing_ok=True)
         return lease
 
@@ -269,6 +275,11 @@ class Leases:
         """Remove a file that says nothing; if that can't be, it goes on saying nothing."""
         with suppress(OSError):
             (self.root / f"{lease_id}{_SUFFIX}").unlink()
+
+
+def _replaces(new: Lease, former: Lease) -> bool:
+    """Tell whether a lease takes the place of a former one: nobody ends what another user holds."""
+    return former.same_holder(new) and former.uid == new.uid
 
 
 def _points_at(link: str, snapshot_id: SnapshotId) -> bool | None:

@@ -312,6 +312,20 @@ class NotAllowed(SnapsyncError):
     default_hint = "Ask whoever owns the named resource."
 
 
+class RoleMissing(NotAllowed):
+    """A caller of the control socket who may not do this."""
+
+    code = "role_missing"
+    default_hint = "Ask who runs the daemon: `[access]` in its configuration says who may do what."
+
+
+class LeaseOfAnother(NotAllowed):
+    """A lease that was to be ended by somebody who is neither its holder nor an administrator."""
+
+    code = "lease_of_another"
+    default_hint = "It ends when its holder lets go, or an administrator of the daemon ends it."
+
+
 class StoreNotAllowed(NotAllowed):
     """A store that is not on the daemon's list."""
 

@@ -11,14 +11,20 @@ from typing import Any
 import aiohttp
 import anyio
 import pytest
+from aiohttp import web
 
+from snapd.api.access import Rules, only_who_may
 from snapd.api.control import control_app
 from snapd.api.events import Pace
 from snapd.api.listening import control_socket
+from snapd.api.operations import ROLES
+from snapd.api.peers import resolve_access
+from snapd.api.replies import errors_become_replies
 from snapd.api.serving import serve_socket
 from snapd.model.errors import JobCancelled, JobNotFound, SnapsyncError
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import JobView, PullRequest, SnapshotView
+from snapd.model.settings import AccessSettings
 
 ID = SnapshotId("ab" * 32)
 BODY = {"id": ID, "store": "s3://bucket/prefix"}
@@ -133,15 +139,30 @@ async def status() -> dict[str, Any]:
     return {"version": "1", "pid": 7}
 
 
+USUAL = Rules(resolve_access(AccessSettings()))
+
+
+def checked_app() -> web.Application:
+    """Make an application that knows its callers, without any route."""
+    return web.Application(middlewares=[errors_become_replies, only_who_may(lambda: USUAL, ROLES)])
+
+
 FAST = Pace(interval_seconds=0.01, heartbeat_seconds=0.2, patience_seconds=0.25)
 
 
 @asynccontextmanager
 async def serving_api(
-    path: Path, *, pace: Pace = FAST, streams_max: int = 1000
+    path: Path, *, pace: Pace = FAST, streams_max: int = 1000, rules: Rules = USUAL
 ) -> AsyncIterator[Api]:
     pulls = FakePulls()
-    app = control_app(pulls, snapshots=snapshots, status=status, pace=pace, streams_max=streams_max)
+    app = control_app(
+        pulls,
+        snapshots=snapshots,
+        status=status,
+        pace=pace,
+        streams_max=streams_max,
+        rules=lambda: rules,
+    )
     connector = aiohttp.UnixConnector(str(path), limit=0)
     with control_socket(path, mode=0o600) as listener:
         async with (

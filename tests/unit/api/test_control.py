@@ -15,7 +15,10 @@ from tests.unit.api.conftest import BODY, ID, Api, serving_api
 
 
 async def test_status_and_snapshots(api: Api) -> None:
-    assert await api.ask("GET", "/v1/status") == (200, {"version": "1", "pid": 7})
+    assert await api.ask("GET", "/v1/status") == (
+        200,
+        {"version": "1", "pid": 7, "role": "administer"},
+    )
     status, listed = await api.ask("GET", "/v1/snapshots")
     assert status == 200
     assert [snapshot["snapshot_id"] for snapshot in listed["snapshots"]] == [ID]

@@ -11,16 +11,16 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 from anyio import to_thread
 
 from snapd.api.leases import add_leases
 from snapd.api.listening import control_socket
-from snapd.api.replies import errors_become_replies
 from snapd.api.serving import serve_socket
+from snapd.model.access import Peer
 from snapd.model.errors import LeaseNotFound
 from snapd.model.ids import SnapshotId
 from snapd.model.leases import Lease, LeaseRequest, ProcessMark
+from tests.unit.api.conftest import checked_app
 
 ID = SnapshotId("ab" * 32)
 BODY = {"id": ID, "kind": "pin", "reason": "why"}
@@ -32,6 +32,7 @@ class FakeHolders:
 
     held: dict[str, Lease] = field(default_factory=dict)
     asked: list[tuple[LeaseRequest, int, int]] = field(default_factory=list)
+    removed_by: list[int | None] = field(default_factory=list)
 
     async def leases(self) -> list[Lease]:
         return list(self.held.values())
@@ -43,7 +44,8 @@ class FakeHolders:
         self.held["x"] = lease
         return lease
 
-    async def remove_lease(self, lease_id: str) -> Lease:
+    async def remove_lease(self, lease_id: str, *, by_uid: int | None) -> Lease:
+        self.removed_by.append(by_uid)
         if lease_id not in self.held:
             raise LeaseNotFound(f"no lease {lease_id!r}")
         return self.held.pop(lease_id)
@@ -63,7 +65,7 @@ class Api:
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
     holders, path = FakeHolders(), tmp_path / "s.sock"
-    app = web.Application(middlewares=[errors_become_replies])
+    app = checked_app()
     add_leases(app, holders)
     with control_socket(path, mode=0o600) as listener:
         async with (
@@ -97,6 +99,18 @@ print(os.getpid())
 """
 
 
+async def test_a_lease_is_ended_by_its_user_or_an_administrator(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from snapd.api import access
+
+    for uid, by_uid in [(os.geteuid(), None), (4711, 4711)]:
+        await api.ask("POST", "/v1/leases", json=BODY)
+        monkeypatch.setattr(access, "peer_of", lambda _, uid=uid: Peer(1, uid, uid))
+        assert (await api.ask("DELETE", "/v1/leases/x"))[0] == 200
+        assert api.holders.removed_by.pop() == by_uid
+
+
 async def test_a_process_is_the_one_that_asks(api: Api) -> None:
     body = json.dumps({"id": ID, "kind": "process"})
     command = [sys.executable, "-c", CLIENT, str(api.socket), body]
@@ -120,9 +134,9 @@ async def test_an_unfit_request_changes_nothing(api: Api, change: dict[str, Any]
 async def test_a_client_that_can_not_be_seen_is_told_so(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from snapd.api import leases
+    from snapd.api import access
 
-    monkeypatch.setattr(leases, "peer_of", lambda _: leases.Peer(0, 7, 7))
+    monkeypatch.setattr(access, "peer_of", lambda _: Peer(0, 7, 7))
     status, error = await api.ask("POST", "/v1/leases", json={"id": ID, "kind": "process"})
     assert status == 400
     assert "PID namespace" in error["message"]

@@ -7,10 +7,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from snapd.api.listening import control_socket
-from snapd.api.replies import errors_become_replies
 from snapd.api.serving import serve_socket
 from snapd.api.space import add_space
 from snapd.model.errors import SnapshotInUse
@@ -18,6 +16,7 @@ from snapd.model.eviction import Verdict
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import PullRequest
 from snapd.model.space import PlanView, SweepReport, SweepRequest
+from tests.unit.api.conftest import checked_app
 
 ID = SnapshotId("ab" * 32)
 VERDICT = Verdict(ID, True, "requested", 1.0, 2, 3)
@@ -56,7 +55,7 @@ class Api:
 
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
-    app = web.Application(middlewares=[errors_become_replies])
+    app = checked_app()
     space = FakeSpace()
     add_space(app, space)
     path = tmp_path / "s.sock"
