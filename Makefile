@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
 
-.PHONY: help demo test guest-test unit lint fmt coverage bench bench-quick clean
+.PHONY: help demo test guest-test image-test cluster-test manifests lock unit lint fmt coverage bench bench-quick clean
 
 help:
 	@echo "make demo         watch a snapshot travel: directory, S3, daemon, shared cache, checkout"
 	@echo "make test         the whole test suite, real S3 server included"
 	@echo "make lint         format, lint, types, import contracts"
 	@echo "make guest-test   sealed objects (fs-verity) in a small virtual machine; needs root and x86_64"
+	@echo "make image-test   builds the image and runs daemon and job as containers; needs root"
+	@echo "make cluster-test the same as pods of a real cluster, which it builds first; needs root"
+	@echo "make manifests    the kustomize base, from the chart; make lock: the packages of the image"
 	@echo "make bench-quick  a short benchmark beside snapdir; make bench: the whole table"
 
 $(VENV)/.demo: pyproject.toml
@@ -40,6 +43,24 @@ test: $(VENV)/.dev $(VENV)/.prometheus
 
 guest-test: $(VENV)/.dev
 	PYTHON=$(BIN)/python tests/guest/run.sh
+
+image-test: $(VENV)/.dev
+	PYTHON=$(BIN)/python tests/deploy/image.sh
+
+cluster-test: $(VENV)/.dev
+	PYTHON=$(BIN)/python tests/deploy/cluster.sh
+
+# The kustomize base, from the chart.
+manifests: $(VENV)/.dev
+	$(BIN)/python deploy/kubernetes/render_base.py $(BIN)/helm
+
+# The versions and hashes of what goes into the image.
+lock: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --group release
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --upgrade --no-annotate \
+		--python-version 3.11 --generate-hashes --extra otel pyproject.toml -o deploy/requirements.lock
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --upgrade --no-annotate \
+		--python-version 3.11 --generate-hashes deploy/build.in -o deploy/build.lock
 
 unit: $(VENV)/.dev $(VENV)/.prometheus
 	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/unit
