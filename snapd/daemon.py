@@ -96,7 +96,7 @@ async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
                 # Before anybody asks, because their watchers ask for the jobs by name.
                 await node.pulls.resume()
                 async with serve_socket(control, listener):
-                    node.lanes.warm_up()
+                    tasks.start_soon(node.warm_up)
                     node.pulls.admission.begin_sweeping()
                     node.scrub.begin()
                     daemon.announce()

@@ -29,10 +29,13 @@ from snapd.model.settings import Settings
 from snapd.model.space import PlanView, SweepReport, SweepRequest
 from snapd.model.uris import StoreUri
 from snapd.remote.base import RemoteStore
-from snapd.remote.opening import open_store, settings_for
+from snapd.remote.lanes import Lanes, open_lanes
+from snapd.remote.opening import make_ready, open_store, settings_for
 from snapd.remote.stores import OpenStore, Stores, open_stores
+from snapd.remote.workers import count_of
 from snapd.runtime.background import background_tasks
 from snapd.runtime.observer import Observer
+from snapd.worker import WorkerStart
 
 
 @dataclass(slots=True)
@@ -45,6 +48,7 @@ class Node:
     pulls: Pulls
     repairer: Repairer
     scrub: Scrub
+    lanes: Lanes
 
     async def snapshots(self) -> list[SnapshotView]:
         """List the complete snapshots of the cache, the last used first."""
@@ -93,6 +97,11 @@ class Node:
         remove = partial(self.cache.leases.remove, lease_id, by_uid=by_uid)
         return await to_thread.run_sync(remove)
 
+    async def warm_up(self) -> None:
+        """Make ready in advance what the first pull would have to wait for."""
+        self.lanes.warm_up()
+        await make_ready()
+
     def apply(self, settings: Settings) -> None:
         """Take over what can change while running: allowed stores, limits of pulls and cache."""
         self.settings = settings
@@ -122,17 +131,23 @@ async def open_node(
 
     def by_scheme(uri: StoreUri) -> AbstractAsyncContextManager[RemoteStore]:
         chosen = settings_for(uri, settings.stores)
-        return open_store(uri, chosen, settings.transfer, observer)
+        return open_store(uri, chosen, settings.transfer, observer, lanes=lanes)
 
     async with (
         _open_cache(settings, cache_directory, observer, now) as cache,
+        open_lanes(settings.transfer, _worker_start(settings, cache)) as lanes,
         open_stores(opener or by_scheme, settings.daemon.stores) as stores,
         open_pulls(settings, cache, stores, observer, now) as pulls,
         background_tasks() as tasks,
     ):
         repairer = Repairer(pulls.workshop, lambda: stores.allowed)
         scrub = Scrub(cache, repairer, settings.scrub, tasks, observer=observer, now=now)
-        yield Node(settings, cache, stores, pulls, repairer, scrub)
+        yield Node(settings, cache, stores, pulls, repairer, scrub, lanes)
+
+
+def _worker_start(settings: Settings, cache: Cache) -> WorkerStart:
+    lanes = settings.transfer.transfer_threads + count_of(settings.transfer)
+    return WorkerStart(cache.press_terms, settings.transfer, settings.log, lanes)
 
 
 @asynccontextmanager

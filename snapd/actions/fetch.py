@@ -65,7 +65,7 @@ class Fetcher:
     ) -> list[tuple[ObjectRef, SnapsyncError]]:
         writers = [self.blobs.writer(ref, source=str(store.uri)) for ref in refs]
         gets = [
-            Get(object_key(ref.digest), writer, None, ref.size_bytes)
+            Get(object_key(ref.digest), writer, None, ref.size_bytes, writer)
             for ref, writer in zip(refs, writers, strict=True)
         ]
         outcomes: list[GetOutcome] = []
@@ -78,11 +78,13 @@ class Fetcher:
                 if not outcomes or isinstance(outcomes[index], SnapsyncError)
             ]
             await _discard(unfinished)
-        return [
-            (ref, outcome)
-            for ref, outcome in zip(refs, outcomes, strict=True)
-            if isinstance(outcome, SnapsyncError)
-        ]
+        failed = []
+        for ref, outcome in zip(refs, outcomes, strict=True):
+            if isinstance(outcome, SnapsyncError):
+                failed.append((ref, outcome))
+            elif outcome.facts is not None:
+                self.blobs.note_verified(ref, outcome.facts)
+        return failed
 
     async def fetch_large(
         self,

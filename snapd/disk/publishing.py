@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from blake3 import blake3
 
@@ -93,11 +93,14 @@ class Received(NamedTuple):
     source: str
 
 
-OnVerified = Callable[[Digest, int, os.stat_result], None]
-"""Told of each new object whose bytes were hashed on their way in: digest, mode, the file."""
+StatFacts: TypeAlias = tuple[int, int, int, int]
+"""What `stat` says of a file: size, inode, mtime_ns, ctime_ns."""
+
+OnVerified = Callable[[Digest, int, StatFacts], None]
+"""Told of each new object whose bytes were hashed on their way in: digest, mode, its file."""
 
 
-def _tell_nobody(_digest: Digest, _mode: int, _found: os.stat_result) -> None:
+def _tell_nobody(_digest: Digest, _mode: int, _facts: StatFacts) -> None:
     """Take no note."""
 
 
@@ -124,7 +127,7 @@ class Press:
         self.shards = [os.open(root / shard, fsops.DIRECTORY) for shard in SHARDS]
         self._staging = staging
         self._unnamed = unnamed
-        self._on_verified = on_verified
+        self.note_verified = on_verified
 
     def close(self) -> None:
         """Let go of the directories."""
@@ -152,38 +155,54 @@ class Press:
             return False
         return True
 
-    def _publish_verified(self, staged: StagedFile, ref: ObjectRef) -> None:
-        if self.publish(staged, ref.digest, ref.mode):
-            self._on_verified(ref.digest, ref.mode, os.fstat(staged.fd))
+    def _publish_verified(self, staged: StagedFile, ref: ObjectRef) -> StatFacts | None:
+        if not self.publish(staged, ref.digest, ref.mode):
+            return None
+        found = os.fstat(staged.fd)
+        return found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
-    def settle_bytes(self, ref: ObjectRef, data: bytearray, source: str) -> None:
-        """Verify bytes in memory and publish them; raises `DigestMismatch`, `NoSpace`, ..."""
-        received = Received(blake3(data).hexdigest(), len(data), source)
-        if received.actual != ref.digest:
+    def settle_pieces(
+        self, ref: ObjectRef, pieces: Sequence[bytes | bytearray], source: str
+    ) -> StatFacts | None:
+        """Verify bytes in memory and publish them; raises `DigestMismatch`, `NoSpace`, ...
+
+        Returns how the new file looks, which the caller passes on to `note_verified`; None if
+        somebody else's copy is there.
+        """
+        hasher = blake3()
+        for piece in pieces:
+            hasher.update(piece)
+        actual = hasher.hexdigest()
+        if actual != ref.digest:
 
             def place(name: str) -> None:
                 fd = os.open(name, _CREATE, 0o600, dir_fd=self.quarantine.fd)
                 try:
-                    fsops.write_all(fd, data)
+                    for piece in pieces:
+                        fsops.write_all(fd, piece)
                 finally:
                     os.close(fd)
 
+            received = Received(actual, sum(map(len, pieces)), source)
             raise self._mismatch(ref, received, place)
         try:
             with self.stage(ref.digest) as staged:
-                fsops.write_all(staged.fd, data)
-                self._publish_verified(staged, ref)
+                for piece in pieces:
+                    fsops.write_all(staged.fd, piece)
+                return self._publish_verified(staged, ref)
         except OSError as exc:
             raise self.failure(ref, exc) from exc
 
     def settle_file(self, ref: ObjectRef, staged: StagedFile, received: Received) -> None:
-        """Publish a staged file if its bytes are right; raises as `settle_bytes` does."""
+        """Publish a staged file if its bytes are right; raises as `settle_pieces` does."""
         if received.actual != ref.digest:
             raise self._mismatch(ref, received, lambda name: staged.link(name, self.quarantine.fd))
         try:
-            self._publish_verified(staged, ref)
+            facts = self._publish_verified(staged, ref)
         except OSError as exc:
             raise self.failure(ref, exc) from exc
+        if facts is not None:
+            self.note_verified(ref.digest, ref.mode, facts)
 
     def failure(self, ref: ObjectRef, exc: OSError) -> SnapsyncError:
         """Say which object could not be stored, where and why."""

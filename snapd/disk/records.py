@@ -68,15 +68,9 @@ class Records:
         self._notes: dict[int, Record] = {}
         self._swapping = threading.Lock()
 
-    def note(self, digest: Digest, mode: int, found: os.stat_result) -> None:
+    def note(self, digest: Digest, mode: int, facts: tuple[int, int, int, int]) -> None:
         """Take note of a blob whose bytes were hashed just now, on their way in."""
-        self._notes[blob_key(digest, mode)] = (
-            found.st_size,
-            found.st_ino,
-            found.st_mtime_ns,
-            found.st_ctime_ns,
-            int(self._now()),
-        )
+        self._notes[blob_key(digest, mode)] = (*facts, int(self._now()))
         if len(self._notes) >= _NOTES_MAX:
             self.flush()
 

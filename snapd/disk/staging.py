@@ -35,7 +35,7 @@ def boot_id() -> str:
 class Staging:
     """This process's own directory below `staging/`; `fd` is open as long as it is."""
 
-    def __init__(self, path: Path, fd: int, marker_fd: int) -> None:
+    def __init__(self, path: Path, fd: int, marker_fd: int | None) -> None:
         self.path = path
         self.fd = fd
         self._marker_fd = marker_fd
@@ -61,6 +61,11 @@ class Staging:
             fsops.fsync_directory(root)
             undo.pop_all()
         return cls(path, fd, marker_fd)
+
+    @classmethod
+    def join(cls, path: Path) -> Staging:
+        """Work in the directory of another process of ours, which outlives this one's work."""
+        return cls(path, os.open(path, fsops.DIRECTORY), None)
 
     def new_name(self) -> str:
         """Invent a name that nobody else uses."""
@@ -97,6 +102,7 @@ class Staging:
 
     def mark_durable(self, until_ns: int) -> None:
         """Note that all files stamped before `until_ns` are durable."""
+        assert self._marker_fd is not None
         os.utime(self._marker_fd, ns=(until_ns, until_ns))
 
     def remove(self) -> None:
@@ -105,7 +111,8 @@ class Staging:
 
     def close(self) -> None:
         """Let go of the directory; one that was not removed is then a dead process's."""
-        os.close(self._marker_fd)
+        if self._marker_fd is not None:
+            os.close(self._marker_fd)
         os.close(self.fd)
 
 

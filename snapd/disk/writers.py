@@ -9,8 +9,9 @@ from collections.abc import Callable
 from blake3 import blake3
 
 from snapd.disk import fsops
-from snapd.disk.publishing import Press, Received, StagedFile, hash_file
+from snapd.disk.publishing import Press, Received, StagedFile, StatFacts, hash_file
 from snapd.model.errors import ActionFailed, ConnectionLost
+from snapd.model.ids import Digest
 from snapd.model.plan import ObjectRef
 from snapd.model.settings import MIB
 
@@ -56,6 +57,32 @@ class BlobWriter:
         """Begin with no bytes, whatever came before."""
         self.discard()
 
+    @property
+    def limit_bytes(self) -> int:
+        """What may lie in memory; more goes on in a staged file."""
+        return self._buffer_max_bytes
+
+    def packed(self) -> tuple[str | int, ...]:
+        """Tell what `unpacked` needs to make the same writer in another process."""
+        return (*self._ref, self._source)
+
+    @classmethod
+    def unpacked(cls, press: Press, packed: tuple[str | int, ...]) -> BlobWriter:
+        """Make the writer that `packed` described."""
+        digest, mode, size_bytes, path, source = packed
+        ref = ObjectRef(Digest(str(digest)), int(mode), int(size_bytes), str(path))
+        return cls(press, ref, None, str(source))
+
+    def take(self, pieces: list[bytes]) -> StatFacts | None:
+        """Verify and publish an object that is here whole; leaves nothing else, as `finish`.
+
+        Returns how the new file looks, of which no note is taken yet; None if it was here already.
+        """
+        facts = self._press.settle_pieces(self._ref, pieces, self._source)
+        if self._on_bytes is not None:
+            self._on_bytes(sum(map(len, pieces)))
+        return facts
+
     def write(self, data: bytes | memoryview) -> None:
         """Take the next piece."""
         if self._staged is None and len(self._buffer) + len(data) <= self._buffer_max_bytes:
@@ -83,7 +110,9 @@ class BlobWriter:
         """Verify and publish the object."""
         try:
             if self._staged is None or self._hasher is None:
-                self._press.settle_bytes(self._ref, self._buffer, self._source)
+                facts = self._press.settle_pieces(self._ref, [self._buffer], self._source)
+                if facts is not None:
+                    self._press.note_verified(self._ref.digest, self._ref.mode, facts)
             else:
                 received = Received(self._hasher.hexdigest(), self._size_bytes, self._source)
                 self._press.settle_file(self._ref, self._staged, received)

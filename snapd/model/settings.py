@@ -28,8 +28,16 @@ class StoreSettings:
 class TransferSettings:
     """`[transfer]`: bounds and patience of moving bytes."""
 
-    objects_in_flight: int = 256
-    """Objects (or ranges of large ones) asked for at the same time, over all jobs."""
+    objects_in_flight: int = 512
+    """At most so many objects (or ranges of large ones) are asked for at the same time."""
+    objects_in_flight_start: int = 64
+    """So many at first; from there the number follows what the store and the node can do."""
+    connections_max: int = 1024
+    """Connections of the node, over all stores."""
+    bytes_per_second: int = 0
+    """What the node reads from stores, over all jobs. 0: as fast as it goes."""
+    requests_per_second: float = 0.0
+    """Requests for objects, over all jobs and stores. 0: as many as it takes."""
     bytes_in_flight: int = 96 * MIB
     """Bytes of those, which is what bounds memory."""
     batch_objects: int = 64
@@ -39,6 +47,9 @@ class TransferSettings:
     """From this size on an object is read in parallel ranges and written in parts."""
     range_bytes: int = 8 * MIB
     transfer_threads: int = 2
+    """Threads for large objects, documents and uploads."""
+    workers: int | Literal["auto"] = "auto"
+    """Processes for small objects; `auto`: one a processor, at most 8, none on a single one."""
     connect_timeout_seconds: float = 10.0
     stall_timeout_seconds: float = 30.0
     """A transfer without a byte for this long is given up and asked for again."""

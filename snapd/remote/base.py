@@ -72,21 +72,60 @@ class Sink(Protocol):
         ...
 
 
+Packed: TypeAlias = tuple[str | int, ...]
+"""What another process needs to make a sink of its own for the same object; plain values."""
+
+Facts: TypeAlias = tuple[int, int, int, int]
+"""How `stat` saw a file that was just published: size, inode, mtime_ns, ctime_ns."""
+
+
+class SmallSink(Protocol):
+    """The second face of a sink whose body is small: it takes the whole at once, anywhere.
+
+    A store may call `take` instead of `start`, `write` and `finish`, or have another process do so
+    with a sink made from what `packed` tells. A body of more than `limit_bytes` is streamed.
+    """
+
+    @property
+    def limit_bytes(self) -> int:
+        """The longest body that may be held in memory for it."""
+        ...
+
+    def packed(self) -> Packed:
+        """Describe the sink to another process."""
+        ...
+
+    def take(self, pieces: list[bytes]) -> Facts | None:
+        """Take the whole body, verify and publish it; raises as `finish` does.
+
+        Returns how the new file looks, or None if there is none.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Get:
-    """One object, or one range of one, to be read into a sink. `size_hint_bytes` is only a hint."""
+    """One object, or one range of one, to be read into a sink. `size_hint_bytes` is only a hint.
+
+    `small` is the same sink's second face, if it has one.
+    """
 
     key: str
     sink: Sink
     byte_range: ByteRange | None = None
     size_hint_bytes: int = 0
+    small: SmallSink | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Got:
-    """A GET that arrived whole: how many bytes the sink was given."""
+    """A GET that arrived whole: how many bytes the sink was given.
+
+    `facts` tell of a file that another process published, about which nobody here knows yet.
+    """
 
     size_bytes: int
+    facts: Facts | None = None
 
 
 @dataclass(frozen=True, slots=True)

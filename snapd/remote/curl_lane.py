@@ -1,7 +1,7 @@
 """One transfer thread: a libcurl multi handle driven by epoll, fed through a wake-up descriptor.
 
-A lane takes parts of batches, runs their requests side by side up to its limit, fairly among the
-parts, and tells all parts that ended in one round with a single call into the event loop.
+A lane takes parts of batches, runs their requests side by side up to the limit of their channel,
+fairly among the parts, and tells all parts that ended in one round with a single call.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import pycurl
 
 from snapd.model.errors import InternalError, Interrupted, SnapsyncError
 from snapd.model.settings import TransferSettings
 from snapd.remote.curl_slot import Slot
-from snapd.remote.exchanges import Method, Origin, Reply, Request
+from snapd.remote.curl_small_slot import SmallSlot
+from snapd.remote.exchanges import Origin, Reply, Request
 
 EPOLL_EVENTS_MAX = 4096
 """More than a lane ever has sockets, so that one round takes all that is ready."""
@@ -31,14 +32,54 @@ _TO_EPOLL = {
 }
 
 
+Kind: TypeAlias = tuple[str, bool, str]
+"""What a slot can't change any more: its method (or that it is small), signing, and the CA."""
+
+
+class Channel:
+    """What one lane may do for one store: so many of its requests at the same time.
+
+    Any thread may set `in_flight_max`; `active` is the lane's own.
+    """
+
+    __slots__ = ("active", "in_flight_max")
+
+    def __init__(self, in_flight_max: int) -> None:
+        self.in_flight_max = in_flight_max
+        self.active = 0
+
+
 class Part:
-    """The share of a batch that one lane runs; `replies` is whole once it has been reported."""
+    """The share of a batch that one lane runs; `replies` is whole once it has been reported.
 
-    __slots__ = ("active", "cancelled", "next_index", "origin", "replies", "requests")
+    `waited_seconds` sums up over its requests how long each took. Lanes do not call `on_end`: who
+    is told that parts have ended does.
+    """
 
-    def __init__(self, requests: Sequence[Request], origin: Origin) -> None:
+    __slots__ = (
+        "active",
+        "cancelled",
+        "channel",
+        "next_index",
+        "on_end",
+        "origin",
+        "replies",
+        "requests",
+        "waited_seconds",
+    )
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        origin: Origin,
+        channel: Channel,
+        on_end: Callable[[Part], None],
+    ) -> None:
         self.requests = requests
         self.origin = origin
+        self.channel = channel
+        self.on_end = on_end
+        self.waited_seconds = 0.0
         self.replies: list[Reply] = [Reply() for _ in requests]
         self.next_index = 0
         self.active = 0
@@ -65,18 +106,21 @@ class Lane:
     def __init__(
         self,
         settings: TransferSettings,
-        in_flight_max: int,
         report: Callable[[list[Part]], None],
         name: str,
+        *,
+        lanes: int = 1,
     ) -> None:
+        """Start the thread. `lanes` is how many share the connections that the settings allow."""
         self._settings = settings
-        self._in_flight_max = in_flight_max
+        self._connections_max = -(-settings.connections_max // lanes)
         self._report = report
         self._inbox: deque[Part] = deque()
         self._cancelled: deque[Part] = deque()
         self._queue: deque[Part] = deque()
-        self._active: dict[Any, tuple[Slot, Part, int]] = {}
-        self._spare: dict[Method, list[Slot]] = {}
+        self._active: dict[Any, tuple[Slot, Part, int, float]] = {}
+        self._spare: dict[Kind, list[Slot]] = {}
+        self._spare_slots = 0
         self._ended: list[Part] = []
         self._next_look_at = 0.0
         self._stopping = False
@@ -98,6 +142,14 @@ class Lane:
         self._cancelled.append(part)
         self._wake()
 
+    def admit(self, channel: Channel, in_flight_max: int) -> None:
+        """Change how many requests of a channel may run at the same time."""
+        channel.in_flight_max = in_flight_max
+        self._wake()
+
+    def forget(self, channel: Channel) -> None:
+        """Let go of a channel that is not used any more: its connections stay for others."""
+
     def stop(self) -> None:
         """End the thread, blocking; what still runs is reported as interrupted."""
         self._stopping = True
@@ -113,7 +165,8 @@ class Lane:
         multi = pycurl.CurlMulti()
         multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
-        multi.setopt(pycurl.M_MAXCONNECTS, self._in_flight_max)
+        multi.setopt(pycurl.M_MAXCONNECTS, self._connections_max)
+        multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, self._connections_max)
         return multi
 
     def _on_socket(self, event: int, descriptor: int, _multi: object, _data: object) -> None:
@@ -184,13 +237,19 @@ class Lane:
                 self._end(handle, code, message)
 
     def _end(self, handle: Any, curl_code: int, curl_message: str) -> None:
-        slot, part, index = self._active.pop(handle)
+        slot, part, index, began_at = self._active.pop(handle)
         part.active -= 1
+        part.channel.active -= 1
+        part.waited_seconds += time.monotonic() - began_at
         try:
             self._multi.remove_handle(handle)
             slot.cancelled = part.cancelled
-            part.replies[index] = slot.end(curl_code, curl_message)
-            self._put_back(part.requests[index].method, slot)
+            reply = slot.end(curl_code, curl_message)
+            self._put_back(slot)
+            if reply is None:
+                self._begin(part, index, streamed=True)
+            else:
+                part.replies[index] = reply
         finally:
             self._end_if_done(part)
 
@@ -201,17 +260,26 @@ class Lane:
             return
         patience = self._settings.stall_timeout_seconds
         self._next_look_at = now + patience / 8
-        for handle, (slot, _, _) in list(self._active.items()):
-            if slot.last_byte_at and now - slot.last_byte_at > patience:
+        for handle, (slot, *_) in list(self._active.items()):
+            if slot.silent_seconds(now) > patience:
                 message = f"nothing for {patience:g} s in the middle of the body"
                 self._end(handle, pycurl.E_OPERATION_TIMEDOUT, message)
 
-    def _put_back(self, method: Method, slot: Slot) -> None:
-        spare = self._spare.setdefault(method, [])
-        if len(spare) < self._in_flight_max:
-            spare.append(slot)
+    def _put_back(self, slot: Slot) -> None:
+        if self._spare_slots < self._connections_max:
+            self._spare.setdefault(slot.kind, []).append(slot)
+            self._spare_slots += 1
         else:
             slot.close()
+
+    def _take_slot(self, request: Request, origin: Origin, *, small: bool) -> Slot:
+        kind = ("small" if small else request.method, bool(origin.access_key), origin.ca_file)
+        if spare := self._spare.get(kind):
+            self._spare_slots -= 1
+            return spare.pop()
+        slot = SmallSlot(self._settings) if small else Slot(request.method, self._settings)
+        slot.kind = kind
+        return slot
 
     def _end_if_done(self, part: Part) -> None:
         if not part.waiting and not part.active:
@@ -233,45 +301,52 @@ class Lane:
             self._queue.remove(part)
         part.give_up(Interrupted("cancelled"))
         for handle in [key for key, running in self._active.items() if running[1] is part]:
-            self._drop(handle)
+            self._drop(handle, Interrupted("cancelled"))
         self._end_if_done(part)
 
-    def _drop(self, handle: Any) -> None:
-        slot, part, index = self._active.pop(handle)
+    def _drop(self, handle: Any, error: SnapsyncError) -> None:
+        slot, part, index, _ = self._active.pop(handle)
         self._multi.remove_handle(handle)
         slot.release()
-        self._put_back(part.requests[index].method, slot)
-        part.replies[index] = Reply(error=Interrupted("cancelled"))
+        self._put_back(slot)
+        part.replies[index] = Reply(error=error)
         part.active -= 1
+        part.channel.active -= 1
 
     def _fill(self) -> None:
         """Begin what fits, one request of each waiting part after the other.
 
         A source may take its time, so a cancel that comes in between is heard first.
         """
-        while self._queue and not self._cancelled and len(self._active) < self._in_flight_max:
-            part = self._queue[0]
+        full = 0
+        while full < len(self._queue) and not self._cancelled:
+            part = self._queue.popleft()
+            if part.channel.active >= part.channel.in_flight_max:
+                self._queue.append(part)
+                full += 1
+                continue
+            full = 0
             self._begin(part, part.next_index)
             part.next_index += 1
-            self._queue.popleft()
             if part.waiting:
                 self._queue.append(part)
             else:
                 self._end_if_done(part)
 
-    def _begin(self, part: Part, index: int) -> None:
+    def _begin(self, part: Part, index: int, *, streamed: bool = False) -> None:
         request = part.requests[index]
-        spare = self._spare.get(request.method)
-        slot = spare.pop() if spare else Slot(request.method, self._settings)
+        small = request.small is not None and request.byte_range is None and not streamed
+        slot = self._take_slot(request, part.origin, small=small)
         error = slot.begin(request, part.origin)
         if error is not None:
             slot.release()
-            self._put_back(request.method, slot)
+            self._put_back(slot)
             part.replies[index] = Reply(error=error)
             return
         self._multi.add_handle(slot.handle)
-        self._active[slot.handle] = (slot, part, index)
+        self._active[slot.handle] = (slot, part, index, time.monotonic())
         part.active += 1
+        part.channel.active += 1
 
     def _tell(self) -> None:
         if self._ended:
@@ -291,9 +366,7 @@ class Lane:
         self._inbox.clear()
         self._queue.clear()
         for handle in list(self._active):
-            _, part, index = self._active[handle]
-            self._drop(handle)
-            part.replies[index] = Reply(error=error)
+            self._drop(handle, error)
         for part in parts.values():
             part.give_up(error)
             self._end_if_done(part)
@@ -303,3 +376,4 @@ class Lane:
             for slot in slots:
                 slot.close()
         self._spare.clear()
+        self._spare_slots = 0

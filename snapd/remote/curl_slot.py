@@ -23,10 +23,12 @@ STOP_TRANSFER = -1
 
 
 class Slot:
-    """A handle for one method. `begin` prepares a request, `end` turns what happened to a reply.
+    """A handle for one method, which streams bodies.
 
+    `begin` prepares a request, `end` turns what happened to a reply.
     Between them libcurl calls back; an error raised by the sink ends the transfer and is kept.
-    `last_byte_at` is when the latest piece of the body arrived, zero before the first.
+    `last_byte_at` is when the latest piece of the body arrived, zero before the first. `kind` says
+    to its lane for which requests it may be used.
     """
 
     __slots__ = (
@@ -43,6 +45,7 @@ class Slot:
         "_status",
         "cancelled",
         "handle",
+        "kind",
         "last_byte_at",
     )
 
@@ -53,8 +56,10 @@ class Slot:
         self._ranged = False
         self._head: list[bytes] = []
         self.cancelled = False
+        self.kind: tuple[str, bool, str] = (method, False, "")
         self.handle: Any = pycurl.Curl()
         self._set_up(settings)
+        self._call_back()
 
     def _set_up(self, settings: TransferSettings) -> None:
         stall_seconds = max(1, math.ceil(settings.stall_timeout_seconds))
@@ -79,6 +84,8 @@ class Slot:
             options[pycurl.CUSTOMREQUEST] = self._method
         for option, value in options.items():
             self.handle.setopt(option, value)
+
+    def _call_back(self) -> None:
         # A list's own append takes header lines without a Python frame for each.
         self.handle.setopt(pycurl.HEADERFUNCTION, self._head.append)
         self.handle.setopt(pycurl.WRITEFUNCTION, self._on_body, use_memoryview=True)
@@ -188,8 +195,15 @@ class Slot:
             return STOP_TRANSFER
         return None
 
-    def end(self, curl_code: int, curl_message: str) -> Reply:
-        """Finish the sink if the whole body arrived, and say what came of the request."""
+    def silent_seconds(self, now: float) -> float:
+        """Tell for how long a body that has begun has not gone on."""
+        return now - self.last_byte_at if self.last_byte_at else 0.0
+
+    def end(self, curl_code: int, curl_message: str) -> Reply | None:
+        """Finish the sink if the whole body arrived, and say what came of the request.
+
+        None: this kind of slot can't tell, and the request is to be asked again by a `Slot`.
+        """
         status = self._status or status_of(self._head)
         reply = Reply(
             status=status,
@@ -202,8 +216,7 @@ class Slot:
         request = self._request
         if request.sink is None or not reply.ok:
             reply.head = self._head.copy()
-            if status in (TOO_MANY_REQUESTS, UNAVAILABLE):
-                reply.retry_after_seconds = int(self.handle.getinfo(pycurl.RETRY_AFTER))
+            reply.retry_after_seconds = self._retry_after_seconds(status)
         elif not self.cancelled:
             reply.size_bytes = self._received
             try:
@@ -212,6 +225,11 @@ class Slot:
                 reply.error = exc
         self.release()
         return reply
+
+    def _retry_after_seconds(self, status: int) -> int:
+        if status not in (TOO_MANY_REQUESTS, UNAVAILABLE):
+            return 0
+        return int(self.handle.getinfo(pycurl.RETRY_AFTER))
 
     def release(self) -> None:
         """Let go of the request: its sink, its source and its body."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from snapd.remote.base import ByteRange, Sink
+from snapd.remote.base import ByteRange, Facts, Sink, SmallSink
 
 Method = Literal["GET", "HEAD", "PUT", "POST", "DELETE"]
 
@@ -35,12 +35,14 @@ class Request:
     """One HTTP request below an origin.
 
     `target` is percent-encoded and begins with a slash. The body of a good answer goes to `sink`
-    or, without one, into the reply. `body` is called in the transfer thread, once a try.
+    or, without one, into the reply. `small` is the sink's second face, for a whole body at once.
+    `body` is called in the transfer thread, once a try.
     """
 
     method: Method
     target: str
     sink: Sink | None = None
+    small: SmallSink | None = None
     byte_range: ByteRange | None = None
     body: Callable[[], bytes] | None = None
     headers: tuple[str, ...] = ()
@@ -53,6 +55,7 @@ class Reply:
 
     `curl_code` is zero when the whole answer arrived. `size_bytes` counts what the sink was given.
     `error` is what a sink or a source raised. `overlong` says that the body broke its limit.
+    `facts` are those of a `Got`.
     """
 
     status: int = 0
@@ -64,6 +67,7 @@ class Reply:
     retry_after_seconds: int = 0
     overlong: bool = False
     error: Exception | None = None
+    facts: Facts | None = None
 
     @property
     def ok(self) -> bool:

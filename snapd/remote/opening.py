@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from anyio import to_thread
 
 from snapd.model.errors import InvalidConfig, InvalidStoreUri
 from snapd.model.settings import StoreSettings, TransferSettings
@@ -15,6 +19,10 @@ from snapd.remote.metered import Metered
 from snapd.remote.retrying import Retrying
 from snapd.runtime.observer import Observer
 from snapd.runtime.retry import Backoff
+
+if TYPE_CHECKING:
+    # Late: libcurl is not loaded for a store that is a directory.
+    from snapd.remote.lanes import Lanes
 
 
 def settings_for(uri: StoreUri, configured: Sequence[StoreSettings]) -> StoreSettings:
@@ -43,15 +51,23 @@ async def open_store(
     observer: Observer,
     *,
     memories: MemoryStores | None = None,
+    lanes: Lanes | None = None,
 ) -> AsyncIterator[RemoteStore]:
     """Open the backend that the scheme names, metered and retrying, for the length of the block.
+
+    `lanes` are the node's, which its stores share; without them each has its own.
 
     `memories` holds the stores that `memory://` names; without it there are none. Raises
     `InvalidStoreUri` for a scheme that has no backend, and what opening the backend raises.
     """
     backoff = Backoff.of(transfer)
-    async with _open_backend(uri, settings, transfer, observer, memories) as backend:
+    async with _open_backend(uri, settings, transfer, observer, memories, lanes) as backend:
         yield Retrying(Metered(backend, observer), backoff, observer)
+
+
+async def make_ready() -> None:
+    """Load what opening a bucket needs, which takes a third of a second, away from the loop."""
+    await to_thread.run_sync(importlib.import_module, "snapd.remote.s3")
 
 
 @asynccontextmanager
@@ -61,6 +77,7 @@ async def _open_backend(
     transfer: TransferSettings,
     observer: Observer,
     memories: MemoryStores | None,
+    lanes: Lanes | None,
 ) -> AsyncIterator[RemoteStore]:
     if uri.scheme == "file":
         yield DirectoryStore(uri, transfer)
@@ -68,9 +85,10 @@ async def _open_backend(
         yield memories.store(uri)
     elif uri.scheme in ("s3", "gs"):
         # Late: the AWS libraries take longer to import than most commands run.
+        await make_ready()
         from snapd.remote.s3 import open_s3
 
-        async with open_s3(uri, settings, transfer, observer) as store:
+        async with open_s3(uri, settings, transfer, observer, lanes) as store:
             yield store
     else:
         raise InvalidStoreUri(f"not a store that can be opened here: {uri}")

@@ -5,9 +5,10 @@ Bytes move in the transport's threads; who asks and where is the account's busin
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import pairwise
 from urllib.parse import quote
@@ -36,6 +37,7 @@ from snapd.remote.base import (
 )
 from snapd.remote.credentials import Account
 from snapd.remote.exchanges import Reply, Request
+from snapd.remote.lanes import Lanes, open_lanes
 from snapd.remote.s3_documents import Page, parse_page
 from snapd.remote.s3_errors import code_of
 from snapd.remote.s3_multipart import PART_BYTES, Upload
@@ -44,6 +46,8 @@ from snapd.remote.transport import open_transport
 from snapd.runtime.observer import Observer
 from snapd.runtime.retry import Backoff
 
+_PLAIN_KEY = re.compile(r"[a-z0-9./]*", re.ASCII)
+"""Keys of objects and manifests, which need no quoting."""
 IF_ABSENT_HEADER = ("If-None-Match: *",)
 PAGE_KEYS = 1000
 
@@ -78,12 +82,14 @@ class S3Store:
     async def get_batch(self, gets: Sequence[Get]) -> list[GetOutcome]:
         """Read many objects or ranges into their sinks, side by side."""
         requests = [
-            Request("GET", self._target(get.key), sink=get.sink, byte_range=get.byte_range)
+            Request("GET", self._target(get.key), get.sink, get.small, get.byte_range)
             for get in gets
         ]
         replies = await self._wire.ask(requests)
         return [
-            Got(reply.size_bytes) if reply.ok else self._wire.error(reply, get.key)
+            Got(reply.size_bytes, reply.facts)
+            if reply.ok
+            else self._wire.error(reply, get.key)
             for get, reply in zip(gets, replies, strict=True)
         ]
 
@@ -233,7 +239,7 @@ class S3Store:
         )
 
     def _target(self, key: str) -> str:
-        return self._root_target + quote(key, safe="/")
+        return self._root_target + (key if _PLAIN_KEY.fullmatch(key) else quote(key, safe="/"))
 
 
 def _condition_headers(condition: Condition) -> tuple[str, ...]:
@@ -257,9 +263,13 @@ def _lacks_conditions(reply: Reply) -> bool:
 
 @asynccontextmanager
 async def open_s3(
-    uri: StoreUri, settings: StoreSettings, transfer: TransferSettings, observer: Observer
+    uri: StoreUri,
+    settings: StoreSettings,
+    transfer: TransferSettings,
+    observer: Observer,
+    lanes: Lanes | None = None,
 ) -> AsyncIterator[S3Store]:
-    """Open a bucket for the length of the block, with transfer threads of its own.
+    """Open a bucket for the length of the block; without `lanes` with some of its own.
 
     Raises `InvalidStoreUri` for a prefix that HTTP would shorten, `CredentialsMissing`, and what
     else is wrong with the settings; the bucket itself is not asked before it is used.
@@ -269,6 +279,11 @@ async def open_s3(
     account = Account(uri, settings)
     await account.origin()
     tell = partial(observer.on_credentials, str(uri))
-    async with account.kept_fresh(tell), open_transport(transfer) as transport:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(account.kept_fresh(tell))
+        if lanes is None:
+            lanes = await stack.enter_async_context(open_lanes(transfer))
+        traffic = open_transport(transfer, lanes, observer.on_transfer_limit)
+        transport = await stack.enter_async_context(traffic)
         wire = S3Wire(uri, account, transport)
         yield S3Store(uri, wire, Backoff.of(transfer), observer)

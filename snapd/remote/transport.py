@@ -1,35 +1,144 @@
-"""Bytes through libcurl in a few threads, which the event loop hands whole batches.
+"""A store's requests on their way through the lanes of the node, as many at once as pay.
 
-The loop is woken once a batch and thread; bodies meet their sinks in the transfer threads while
-they are warm. Nothing here knows what a store is.
+The event loop is woken once a batch and lane; bodies meet their sinks in the lanes while they are
+warm. Nothing here knows what a store is.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Literal, TypeAlias
 
 import anyio
-from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from snapd.model.pace import Pace, Window
 from snapd.model.settings import TransferSettings
-from snapd.remote.curl_lane import Lane, Part
+from snapd.remote.curl_lane import Channel, Part
+from snapd.remote.curl_slot import TOO_MANY_REQUESTS, UNAVAILABLE
 from snapd.remote.exchanges import Origin, Reply, Request
+from snapd.remote.lanes import AnyLane, Lanes
 
 CANCEL_SECONDS = 30.0
 """How long a cancelled call waits for a sink that is busy at the moment."""
-STOP_SECONDS = 30.0
+
+PART_REQUESTS_MIN = 8
+"""Fewer are not worth a message of their own to another lane."""
+
+WINDOW_SECONDS = 0.1
+WINDOW_SECONDS_MAX = 1.0
+"""The pace is judged after so long if as many requests ended as may be in flight, or after this."""
+
+TrafficKind: TypeAlias = Literal["small", "rest"]
+"""Whole small objects; everything else: ranges, documents, uploads, questions."""
+
+OnPace: TypeAlias = Callable[[TrafficKind, int], None]
+"""Told of a new limit of requests in flight."""
 
 
 class _Batch:
     """One call of `run`: its parts, and the event that the last of them sets."""
 
-    def __init__(self, parts: list[Part]) -> None:
-        self.parts_left = len(parts)
+    def __init__(self, parts: int) -> None:
+        self.parts_left = parts
         self.done = anyio.Event()
+
+
+class Traffic:
+    """The requests of one kind: how many are in flight, and how many may be."""
+
+    def __init__(self, kind: TrafficKind, settings: TransferSettings, on_pace: OnPace) -> None:
+        ceiling = min(settings.objects_in_flight, settings.connections_max)
+        self._kind = kind
+        self._pace = Pace(start=settings.objects_in_flight_start, ceiling=ceiling)
+        self._on_pace = on_pace
+        self._channels: dict[AnyLane, Channel] = {}
+        self._loads: dict[AnyLane, int] = {}
+        self._in_flight = 0
+        self._begin_window()
+
+    def split(
+        self, requests: Sequence[Request], lanes: Sequence[AnyLane]
+    ) -> list[tuple[AnyLane, Channel, Sequence[Request]]]:
+        """Share requests among the lanes, the least busy first."""
+        self._settle_on(lanes)
+        by_load = sorted(lanes, key=self._loads.__getitem__)
+        share = max(PART_REQUESTS_MIN, math.ceil(len(requests) / len(lanes)))
+        starts = range(0, len(requests), share)
+        shares = []
+        for lane, start in zip(by_load, starts, strict=False):
+            own = requests[start : start + share]
+            self._loads[lane] += len(own)
+            self._in_flight += len(own)
+            shares.append((lane, self._channels[lane], own))
+        return shares
+
+    def _settle_on(self, lanes: Sequence[AnyLane]) -> None:
+        """Share the limit among the lanes that there are now; some may be new, others gone."""
+        if self._channels.keys() == set(lanes):
+            return
+        for lane in self._channels.keys() - set(lanes):
+            if not self._loads[lane]:
+                del self._channels[lane], self._loads[lane]
+        for lane in lanes:
+            self._channels.setdefault(lane, Channel(0))
+            self._loads.setdefault(lane, 0)
+        self._share_out()
+
+    def _share_out(self) -> None:
+        share = math.ceil(self._pace.limit / len(self._channels))
+        for lane, channel in self._channels.items():
+            lane.admit(channel, share)
+
+    def ended(self, lane: AnyLane, part: Part) -> None:
+        """Take note of a part that ended, and judge the pace now and then."""
+        self._in_flight -= len(part.requests)
+        if lane in self._loads:
+            self._loads[lane] -= len(part.requests)
+        self._requests += len(part.requests)
+        self._waited_seconds += part.waited_seconds
+        for reply in part.replies:
+            self._size_bytes += reply.size_bytes
+            if reply.status in (TOO_MANY_REQUESTS, UNAVAILABLE):
+                self._throttled += 1
+        seconds = time.monotonic() - self._window_began_at
+        if seconds < WINDOW_SECONDS:
+            return
+        if self._requests >= self._pace.limit or seconds >= WINDOW_SECONDS_MAX or self._throttled:
+            self._judge(seconds)
+
+    def _judge(self, seconds: float) -> None:
+        before = self._pace.limit
+        window = Window(
+            seconds=seconds,
+            requests=self._requests,
+            size_bytes=self._size_bytes,
+            latency_seconds=self._waited_seconds / self._requests,
+            throttled=self._throttled,
+            crowded=self._in_flight > before,
+        )
+        if self._pace.judge(window) != before:
+            self._on_pace(self._kind, self._pace.limit)
+            self._share_out()
+        self._begin_window()
+
+    def close(self) -> None:
+        """Let go of the channels."""
+        for lane, channel in self._channels.items():
+            lane.forget(channel)
+        self._channels.clear()
+
+    def _begin_window(self) -> None:
+        self._window_began_at = time.monotonic()
+        self._requests = self._size_bytes = self._throttled = 0
+        self._waited_seconds = 0.0
+
+
+def _tell_nobody(_kind: TrafficKind, _limit: int) -> None:
+    """Take no note."""
 
 
 class CurlTransport:
@@ -38,16 +147,10 @@ class CurlTransport:
     Made by `open_transport`; belongs to the event loop it was made in.
     """
 
-    def __init__(self, settings: TransferSettings) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._running: dict[Part, tuple[_Batch, Lane]] = {}
-        threads = max(1, settings.transfer_threads)
-        in_flight_max = max(1, math.ceil(settings.objects_in_flight / threads))
-        self._lanes = [
-            Lane(settings, in_flight_max, self._report, f"transfer-{number}")
-            for number in range(threads)
-        ]
-        self._loads = dict.fromkeys(self._lanes, 0)
+    def __init__(self, settings: TransferSettings, lanes: Lanes, on_pace: OnPace) -> None:
+        self._lanes = lanes
+        self._small = Traffic("small", settings, on_pace)
+        self._rest = Traffic("rest", settings, on_pace)
 
     async def run(self, requests: Sequence[Request], origin: Origin) -> list[Reply]:
         """Run requests side by side; replies are in their order and never raised.
@@ -57,11 +160,22 @@ class CurlTransport:
         await checkpoint_if_cancelled()
         if not requests:
             return []
-        parts = self._split(requests, origin)
-        batch = _Batch([part for _, part in parts])
+        if all(request.small is not None and request.byte_range is None for request in requests):
+            traffic, lanes = self._small, self._lanes.for_small()
+        else:
+            traffic, lanes = self._rest, self._lanes.for_rest()
+        parts: list[tuple[AnyLane, Part]] = []
+        for lane, channel, own in traffic.split(requests, lanes):
+
+            def ended(part: Part, lane: AnyLane = lane) -> None:
+                traffic.ended(lane, part)
+                batch.parts_left -= 1
+                if not batch.parts_left:
+                    batch.done.set()
+
+            parts.append((lane, Part(own, origin, channel, ended)))
+        batch = _Batch(len(parts))
         for lane, part in parts:
-            self._running[part] = (batch, lane)
-            self._loads[lane] += len(part.requests)
             lane.submit(part)
         try:
             await batch.done.wait()
@@ -71,41 +185,23 @@ class CurlTransport:
             with anyio.CancelScope(shield=True), anyio.move_on_after(CANCEL_SECONDS):
                 await batch.done.wait()
             raise
+        if len(parts) == 1:
+            return parts[0][1].replies
         return [reply for _, part in parts for reply in part.replies]
 
-    async def close(self) -> None:
-        """Stop the threads and wait for their end."""
-        with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_SECONDS):
-            for lane in self._lanes:
-                await to_thread.run_sync(lane.stop, abandon_on_cancel=True)
-
-    def _split(self, requests: Sequence[Request], origin: Origin) -> list[tuple[Lane, Part]]:
-        """Share requests among the lanes, the least busy first."""
-        lanes = sorted(self._lanes, key=self._loads.__getitem__)
-        share = math.ceil(len(requests) / len(lanes))
-        starts = range(0, len(requests), share)
-        return [
-            (lane, Part(requests[start : start + share], origin))
-            for lane, start in zip(lanes, starts, strict=False)
-        ]
-
-    def _report(self, parts: list[Part]) -> None:
-        self._loop.call_soon_threadsafe(self._deliver, parts)
-
-    def _deliver(self, parts: list[Part]) -> None:
-        for part in parts:
-            batch, lane = self._running.pop(part)
-            self._loads[lane] -= len(part.requests)
-            batch.parts_left -= 1
-            if not batch.parts_left:
-                batch.done.set()
+    def close(self) -> None:
+        """Let go of the channels; nothing may be running any more."""
+        self._small.close()
+        self._rest.close()
 
 
 @asynccontextmanager
-async def open_transport(settings: TransferSettings) -> AsyncIterator[CurlTransport]:
-    """Run the transfer threads for the length of the block."""
-    transport = CurlTransport(settings)
+async def open_transport(
+    settings: TransferSettings, lanes: Lanes, on_pace: OnPace = _tell_nobody
+) -> AsyncIterator[CurlTransport]:
+    """Send requests through lanes for the length of the block."""
+    transport = CurlTransport(settings, lanes, on_pace)
     try:
         yield transport
     finally:
-        await transport.close()
+        transport.close()

@@ -37,6 +37,9 @@ class Observer:
     def on_credentials(self, store: str, expires_at: float | None) -> None:
         """Take note of when a store's credentials expire; None: never, or it is closed."""
 
+    def on_transfer_limit(self, kind: Literal["small", "rest"], objects: int) -> None:
+        """Take note of how many requests of a kind may be in flight now, as far as it pays."""
+
     def on_objects(self, source: ObjectSource, objects: int, size_bytes: int) -> None:
         """Take note of objects that a pull now has, and where they came from."""
 

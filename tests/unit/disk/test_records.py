@@ -32,10 +32,10 @@ def test_a_note_is_found_before_and_after_it_is_written_down(
     records: Records, index: Index, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_bytes(b"12345")
-    found = (tmp_path / "file").stat()
+    found = Facts.of((tmp_path / "file").stat())
     records.note(DIGEST, 0o644, found)
     key = blob_key(DIGEST, 0o644)
-    wanted = {key: (*Facts.of(found), 42)}
+    wanted = {key: (*found, 42)}
     assert records.find([key, 7]) == wanted
     assert records.noted([key, 7]) == [wanted[key], None]
     assert index.blobs([key]) == []

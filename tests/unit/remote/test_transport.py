@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 import anyio
 import anyio.to_thread
@@ -14,10 +14,13 @@ import pytest
 from snapd.model.errors import Interrupted
 from snapd.model.settings import TransferSettings
 from snapd.remote.exchanges import Origin, Reply, Request
+from snapd.remote.lanes import open_lanes
 from snapd.remote.transport import CurlTransport, open_transport
 from tests.contract.sinks import GatedSink, RecordingSink
 
-SETTINGS = TransferSettings(objects_in_flight=600, transfer_threads=2)
+SETTINGS = TransferSettings(
+    objects_in_flight=600, objects_in_flight_start=600, transfer_threads=2
+)
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
@@ -74,9 +77,15 @@ def server() -> Iterator[HeldServer]:
         yield HeldServer(listener, stack)
 
 
+@asynccontextmanager
+async def opened(settings: TransferSettings) -> AsyncIterator[CurlTransport]:
+    async with open_lanes(settings) as lanes, open_transport(settings, lanes) as transport:
+        yield transport
+
+
 @pytest.fixture
 async def transport() -> AsyncIterator[CurlTransport]:
-    async with open_transport(SETTINGS) as transport:
+    async with opened(SETTINGS) as transport:
         yield transport
 
 
@@ -112,7 +121,7 @@ async def test_more_connections_than_select_could_watch(
 
 async def test_no_more_in_flight_than_configured(server: HeldServer) -> None:
     settings = TransferSettings(objects_in_flight=6, transfer_threads=2)
-    async with open_transport(settings) as transport, anyio.create_task_group() as group:
+    async with opened(settings) as transport, anyio.create_task_group() as group:
         requests = [Request("GET", f"/{i}") for i in range(20)]
         group.start_soon(transport.run, requests, Origin(server.url, ""))
         await anyio.to_thread.run_sync(server.hold, 6)
@@ -123,7 +132,7 @@ async def test_no_more_in_flight_than_configured(server: HeldServer) -> None:
 async def test_a_small_batch_does_not_wait_behind_a_big_one(server: HeldServer) -> None:
     settings = TransferSettings(objects_in_flight=1, transfer_threads=1)
     origin = Origin(server.url, "")
-    async with open_transport(settings) as transport, anyio.create_task_group() as group:
+    async with opened(settings) as transport, anyio.create_task_group() as group:
         group.start_soon(transport.run, [Request("GET", "/big")] * 50, origin)
         await anyio.to_thread.run_sync(server.hold, 1)
         group.start_soon(transport.run, [Request("GET", "/small")], origin)
@@ -177,7 +186,7 @@ async def test_closing_ends_the_threads_and_what_runs(server: HeldServer) -> Non
         replies.extend(await transport.run([Request("GET", "/")] * 3, Origin(server.url, "")))
 
     with with_threads_gone():
-        async with anyio.create_task_group() as group, open_transport(SETTINGS) as transport:
+        async with anyio.create_task_group() as group, opened(SETTINGS) as transport:
             group.start_soon(run, transport)
             await anyio.to_thread.run_sync(server.hold, 3)
     assert [type(reply.error) for reply in replies] == [Interrupted] * 3
@@ -185,7 +194,7 @@ async def test_closing_ends_the_threads_and_what_runs(server: HeldServer) -> Non
 
 async def test_connections_are_used_again(server: HeldServer) -> None:
     settings = TransferSettings(objects_in_flight=1, transfer_threads=1)
-    async with open_transport(settings) as transport, anyio.create_task_group() as group:
+    async with opened(settings) as transport, anyio.create_task_group() as group:
         requests = [Request("GET", f"/{i}") for i in range(4)]
         group.start_soon(transport.run, requests, Origin(server.url, ""))
         await anyio.to_thread.run_sync(server.hold, 1)

@@ -1,0 +1,115 @@
+"""The far end of a transfer process: one lane, fed from a socket instead of a thread."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Protocol
+
+from snapd.model.settings import TransferSettings
+from snapd.remote.base import Packed, Sink, SmallSink
+from snapd.remote.curl_lane import Channel, Lane, Part
+from snapd.remote.exchanges import Origin, Request
+from snapd.remote.worker_frames import Message, answer_of, frame
+
+
+class WholeSink(Sink, SmallSink, Protocol):
+    """A sink with both faces."""
+
+
+MakeSink = Callable[[Packed], WholeSink]
+"""Makes the sink that `SmallSink.packed` described."""
+
+
+def serve(
+    connection: socket.socket,
+    messages: Iterable[Message],
+    settings: TransferSettings,
+    make_sink: MakeSink,
+    *,
+    lanes: int,
+) -> None:
+    """Run what the messages ask for until they end; blocking.
+
+    Everything that still runs then is stopped. `lanes` is how many share the connections that the
+    settings allow.
+    """
+    far_end = FarEnd(connection, settings, make_sink, lanes)
+    try:
+        connection.sendall(frame(("ready",)))
+        for message in messages:
+            far_end.obey(message)
+    except ConnectionError:
+        # The node hung up, which is how it ends this process.
+        pass
+    finally:
+        far_end.stop()
+
+
+class FarEnd:
+    """Does what the node asks for, message by message, and answers from the lane's thread."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        settings: TransferSettings,
+        make_sink: MakeSink,
+        lanes: int,
+    ) -> None:
+        self._connection = connection
+        self._make_sink = make_sink
+        self._parts: dict[int, Part] = {}
+        self._numbers: dict[Part, int] = {}
+        self._channels: dict[int, Channel] = {}
+        self._origins: dict[tuple[str, ...], Origin] = {}
+        self._lane = Lane(settings, self._answer, "transfer", lanes=lanes)
+
+    def obey(self, message: Message) -> None:
+        """Do what one message asks for."""
+        match message:
+            case ("part", number, channel, in_flight_max, values, items):
+                self._begin(number, self._channel(channel, in_flight_max), values, items)
+            case ("cancel", number):
+                if (part := self._parts.get(number)) is not None:
+                    self._lane.cancel(part)
+            case ("admit", channel, in_flight_max):
+                self._lane.admit(self._channel(channel, in_flight_max), in_flight_max)
+            case ("forget", channel):
+                self._channels.pop(channel, None)
+
+    def stop(self) -> None:
+        """Stop what runs."""
+        self._lane.stop()
+
+    def _channel(self, number: int, in_flight_max: int) -> Channel:
+        return self._channels.setdefault(number, Channel(in_flight_max))
+
+    def _begin(
+        self, number: int, channel: Channel, values: tuple[str, ...], items: list[Message]
+    ) -> None:
+        if values not in self._origins:
+            # Credentials changed, or another store's turn: one at a time is kept.
+            self._origins = {values: Origin(*values)}
+        requests = []
+        for target, *packed in items:
+            sink = self._make_sink(tuple(packed))
+            requests.append(Request("GET", target, sink, sink))
+        part = Part(requests, self._origins[values], channel, _nobody_waits)
+        self._parts[number] = part
+        self._numbers[part] = number
+        self._lane.submit(part)
+
+    def _answer(self, ended: list[Part]) -> None:
+        for part in ended:
+            number = self._numbers.pop(part)
+            del self._parts[number]
+            asked = zip(part.replies, part.requests, strict=True)
+            answers = [answer_of(reply, request.target) for reply, request in asked]
+            # A node that hung up does not wait for answers any more.
+            with suppress(OSError):
+                self._connection.sendall(frame(("part", number, part.waited_seconds, answers)))
+
+
+def _nobody_waits(_part: Part) -> None:
+    """Do nothing: the lane's report tells the node."""

@@ -1,0 +1,229 @@
+"""Worker processes that fetch small objects: each a lane with an interpreter of its own.
+
+One interpreter can run one thread of Python at a time, and that is what bounds small objects. A
+worker that dies fails the requests it had, which are then asked again elsewhere, and is replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import anyio
+from anyio import to_thread
+
+from snapd.model.errors import ConnectionLost, Interrupted
+from snapd.model.settings import TransferSettings
+from snapd.remote.curl_lane import Channel, Part
+from snapd.remote.exchanges import Reply, Request
+from snapd.remote.worker_frames import Frames, frame, reply_of, values_of
+from snapd.runtime.background import background_tasks
+
+logger = logging.getLogger(__name__)
+
+StartWorker = Callable[[socket.socket], "subprocess.Popen[bytes]"]
+"""Starts a process that serves the other end of a socket; see `worker_lane.serve`."""
+
+WORKERS_MAX = 8
+"""More would only wait for the network, or for the process that hands out the work."""
+
+STOP_SECONDS = 10.0
+SHORT_LIFE_SECONDS = 5.0
+SHORT_LIVES_MAX = 3
+"""After so many workers in a row that died young, the node goes on without."""
+
+
+def count_of(settings: TransferSettings) -> int:
+    """Tell how many workers the settings mean: with `auto` as many as there are processors.
+
+    A single processor is better off with threads, which need no messages.
+    """
+    if settings.workers != "auto":
+        return int(settings.workers)
+    processors = len(os.sched_getaffinity(0))
+    return min(processors, WORKERS_MAX) if processors > 1 else 0
+
+
+class WorkerLane(asyncio.Protocol):
+    """The near end of one worker process."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.ready = False
+        self.gone = anyio.Event()
+        self.started_at = time.monotonic()
+        self._frames = Frames()
+        self._parts: dict[int, Part] = {}
+        self._numbers: dict[Part, int] = {}
+        self._channels: dict[Channel, int] = {}
+        self._next_number = 0
+        self._pipe: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the socket's transport."""
+        self._pipe = cast("asyncio.WriteTransport", transport)
+
+    def submit(self, part: Part) -> None:
+        """Send the requests of a part to the worker."""
+        number = self._next_number = self._next_number + 1
+        self._parts[number] = part
+        self._numbers[part] = number
+        self._send(
+            (
+                "part",
+                number,
+                self._channel(part.channel),
+                part.channel.in_flight_max,
+                values_of(part.origin),
+                [(request.target, *_packed(request)) for request in part.requests],
+            )
+        )
+
+    def cancel(self, part: Part) -> None:
+        """Tell the worker to stop a part; it answers when no sink is called any more."""
+        if part in self._numbers:
+            self._send(("cancel", self._numbers[part]))
+
+    def admit(self, channel: Channel, in_flight_max: int) -> None:
+        """Tell the worker how many requests of a channel may run at the same time."""
+        if channel.in_flight_max != in_flight_max:
+            channel.in_flight_max = in_flight_max
+            self._send(("admit", self._channel(channel), in_flight_max))
+
+    def forget(self, channel: Channel) -> None:
+        """Tell the worker that a channel is not used any more."""
+        number = self._channels.pop(channel, None)
+        if number is not None:
+            self._send(("forget", number))
+
+    def _channel(self, channel: Channel) -> int:
+        if channel not in self._channels:
+            self._next_number += 1
+            self._channels[channel] = self._next_number
+        return self._channels[channel]
+
+    def _send(self, message: tuple[Any, ...]) -> None:
+        if self._pipe is not None:
+            self._pipe.write(frame(message))
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the worker says."""
+        for message in self._frames.feed(data):
+            if message[0] == "ready":
+                self.ready = True
+                continue
+            _, number, waited_seconds, answers = message
+            part = self._parts.pop(number)
+            del self._numbers[part]
+            part.waited_seconds = waited_seconds
+            part.replies = list(map(reply_of, answers))
+            part.on_end(part)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail what the worker had: it is gone, or told to go."""
+        self.ready = False
+        self._pipe = None
+        parts, self._parts = list(self._parts.values()), {}
+        self._numbers.clear()
+        for part in parts:
+            error = Interrupted("cancelled") if part.cancelled else _gone()
+            part.replies = [Reply(error=error) for _ in part.requests]
+            part.on_end(part)
+        self.gone.set()
+
+    def hang_up(self) -> None:
+        """Close the socket, which ends the worker."""
+        if self._pipe is not None:
+            self._pipe.close()
+
+
+def _packed(request: Request) -> tuple[str | int, ...]:
+    assert request.small is not None
+    return request.small.packed()
+
+
+def _gone() -> ConnectionLost:
+    return ConnectionLost(
+        "a transfer process ended unasked",
+        hint="It may have been killed for lack of memory; `[transfer] workers = 0` does without.",
+    )
+
+
+class Workers:
+    """The worker processes of a node; one that dies is replaced, unless they die young."""
+
+    def __init__(self, count: int, start: StartWorker) -> None:
+        self.count = count
+        self._start = start
+        self._lanes: list[WorkerLane] = []
+        self._wanted = anyio.Event()
+
+    def warm_up(self) -> None:
+        """Start the processes, unless they run."""
+        self._wanted.set()
+
+    def ready(self) -> Sequence[WorkerLane]:
+        """Give those that take work now."""
+        return [lane for lane in self._lanes if lane.ready]
+
+    async def keep_one(self) -> None:
+        """Keep one worker running, for ever or until too many in a row died young."""
+        await self._wanted.wait()
+        short_lives = 0
+        while short_lives < SHORT_LIVES_MAX:
+            lived_seconds = await self._live_once()
+            short_lives = short_lives + 1 if lived_seconds < SHORT_LIFE_SECONDS else 0
+            logger.warning("a transfer process ended unasked after %.1f s", lived_seconds)
+        logger.error("transfer processes die at once; going on with one less")
+
+    async def _live_once(self) -> float:
+        """Run one worker to its end; cancelled, it is told to end, and killed if it does not."""
+        near, far = socket.socketpair()
+        with far:
+            process = await to_thread.run_sync(self._start, far)
+        lane = WorkerLane(process)
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: lane, sock=near)
+            self._lanes.append(lane)
+            await lane.gone.wait()
+        finally:
+            if lane in self._lanes:
+                self._lanes.remove(lane)
+            lane.hang_up()
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(_reap, process)
+        return time.monotonic() - lane.started_at
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@asynccontextmanager
+async def open_workers(
+    settings: TransferSettings, start: StartWorker | None
+) -> AsyncIterator[Workers | None]:
+    """Have worker processes for the length of the block, if the settings want some.
+
+    They are started by `Workers.warm_up`; leaving the block ends them.
+    """
+    count = count_of(settings) if start is not None else 0
+    if start is None or not count:
+        yield None
+        return
+    workers = Workers(count, start)
+    async with background_tasks() as tasks:
+        for _ in range(count):
+            tasks.start_soon(workers.keep_one)
+        yield workers
