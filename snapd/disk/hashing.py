@@ -76,7 +76,7 @@ def hash_file(directory_fd: int, name: bytes, is_link: bool) -> FileRow:
     A file that changes meanwhile is read once more, then `ContentChanged`.
     """
     for _ in range(2):
-        row = _read_once(directory_fd, name, is_link, _small_digest)
+        row = read_once(directory_fd, name, is_link, _small_digest)
         if row is not None:
             return row
     raise ContentChanged
@@ -95,15 +95,16 @@ def hash_large_file(
         return _large_digest(fd, size_bytes, buffer, on_bytes)
 
     for _ in range(2):
-        row = _read_once(directory_fd, name, is_link, digest)
+        row = read_once(directory_fd, name, is_link, digest)
         if row is not None:
             return row
     raise ContentChanged
 
 
-def _read_once(
+def read_once(
     directory_fd: int, name: bytes, is_link: bool, digest_of: Callable[[int, int], bytes | None]
 ) -> FileRow | None:
+    """Look at a file, let `digest_of(fd, size)` read it, look again; None if it was changing."""
     flags = _FILE_FLAGS if is_link else _FILE_FLAGS | os.O_NOFOLLOW
     fd = os.open(name, flags, dir_fd=directory_fd)
     try:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from snapd.disk.hash_workers import (
     WORKERS_FROM_SECONDS,
@@ -27,6 +27,7 @@ from snapd.disk.hash_workers import (
 )
 from snapd.disk.hashing import CHANGED, ContentChanged, FileRow, Group
 from snapd.disk.listing import DIRECTORY, Lister, Listing, source_error
+from snapd.disk.reading import read_and_give
 from snapd.model.errors import AccessDenied, SnapsyncError, SourceChanged, SourceUnfit
 from snapd.model.manifest import Manifest, directory_checksum
 
@@ -50,6 +51,25 @@ class WalkOptions:
     excludes: Excludes | None = None
     jobs: int = 0
     stat_cache_dir: str | None = None
+
+
+class ContentTaker(Protocol):
+    """Takes the content of files as they are hashed, on the walking thread; may wait, may raise.
+
+    Not every file comes this way: those that the stat cache knows are not read.
+    """
+
+    def wants(self, files: int) -> bool:
+        """Tell whether contents are wanted, once it is known how many files there are."""
+        ...
+
+    def take(self, file: FileToHash, row: FileRow, data: bytes) -> None:
+        """Take a small file that was read whole, with the very bytes that were hashed."""
+        ...
+
+    def take_large(self, file: FileToHash, row: FileRow) -> None:
+        """Take note that a large file has been hashed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +146,7 @@ def walk(
     root: Path,
     options: WalkOptions | None = None,
     on_progress: Callable[[WalkProgress], None] = lambda progress: None,
+    taker: ContentTaker | None = None,
 ) -> WalkedTree:
     """Read a directory and everything below it, and make its manifest.
 
@@ -139,7 +160,7 @@ def walk(
     path = absolute_root(root)
     root_fd, root_mode = _open_root(path)
     try:
-        return _Walk(path, root_fd, options, on_progress).run(root_mode)
+        return _Walk(path, root_fd, options, on_progress, taker).run(root_mode)
     finally:
         os.close(root_fd)
 
@@ -168,8 +189,10 @@ class _Walk:
         root_fd: int,
         options: WalkOptions,
         on_progress: Callable[[WalkProgress], None],
+        taker: ContentTaker | None,
     ) -> None:
         self._root = root
+        self._taker = taker
         self._root_fd = root_fd
         self._options = options
         self._jobs = options.jobs or default_jobs()
@@ -191,6 +214,8 @@ class _Walk:
         count = self._listing.file_count
         self._facts = FileFacts.blank(count)
         self._digests = bytearray(32 * count)
+        if self._taker is not None and not self._taker.wants(count):
+            self._taker = None
         self._hash()
         text = _render(self._listing, self._facts, self._digests)
         return WalkedTree(self._root, Manifest.parse(text), self._facts)
@@ -217,6 +242,9 @@ class _Walk:
     def _answers(self) -> Generator[tuple[list[FileToHash], Answer], None, None]:
         """Hash inline for a moment, then with workers if there is enough left to do."""
         batches = _batches(self._listing)
+        if self._taker is not None:
+            yield from read_and_give(self._root_fd, batches, self._taker.take)
+            return
         started_at = time.monotonic()
         for answer in hash_inline(self._root_fd, batches):
             yield answer
@@ -249,6 +277,8 @@ class _Walk:
                 if isinstance(row, OSError):
                     raise self._failure(row.errno or errno.EIO, file) from row
                 self._keep(file, row)
+                if self._taker is not None:
+                    self._taker.take_large(file, row)
         self._report()
 
     def _keep(self, file: FileToHash, row: FileRow) -> None:
