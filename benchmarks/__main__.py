@@ -7,6 +7,7 @@ report, and write it into `--output DIR` if that is given.
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from benchmarks.workshop import Workshop
 HERE = Path(__file__).parent
 MEMORY = Path("/dev/shm")
 MEMORY_NEEDED_BYTES = 16 * 2**30
+ROUNDS, QUICK_ROUNDS = 5, 2
 BUDGET_SECONDS, QUICK_BUDGET_SECONDS = 30.0, 2.0
 
 
@@ -32,9 +34,12 @@ def main() -> None:
     options = _options()
     rows = chosen(options.only)
     budget = QUICK_BUDGET_SECONDS if options.quick else BUDGET_SECONDS
-    rounds = Rounds(options.rounds or (2 if options.quick else 5), budget)
+    rounds = Rounds(
+        options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS),
+        math.inf if options.patient else budget,
+    )
     with tempfile.TemporaryDirectory(dir=options.scratch, prefix="snapsync-bench-") as scratch:
-        workshop = Workshop(Path(scratch), rounds, quick=options.quick)
+        workshop = Workshop(Path(scratch), rounds, quick=options.quick, patient=options.patient)
         described = machine.describe(workshop.root)
         results = [_measured(row, workshop) for row in rows]
     text = report.markdown(results, described, datetime.now(UTC), _remarks(options, workshop))
@@ -55,7 +60,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="ROW", help="rows that begin with one of these"
     )
-    parser.add_argument("--rounds", type=int, default=0, help="5, or 2 with --quick")
+    parser.add_argument(
+        "--rounds", type=int, default=0, help=f"{ROUNDS}, or {QUICK_ROUNDS} with --quick"
+    )
+    parser.add_argument(
+        "--patient", action="store_true", help="all rounds and all files for slow peers too"
+    )
     parser.add_argument(
         "--scratch",
         type=Path,
@@ -85,11 +95,12 @@ def _measured(row: str, workshop: Workshop) -> Result:
 
 
 def _remarks(options: argparse.Namespace, workshop: Workshop) -> list[str]:
-    remarks = [
-        "Medians of interleaved runs, each round in another order. A tool that needs more than "
-        f"{workshop.rounds.budget_seconds:.0f} s for its runs of a row gets fewer of them "
-        "(column runs), but at least one."
-    ]
+    remarks = [f"Medians of {workshop.rounds.count} interleaved rounds, each in another order."]
+    if not options.patient:
+        remarks.append(
+            f"A tool that needs more than {workshop.rounds.budget_seconds:.0f} s for its runs of a "
+            "row gets fewer of them (column runs), but at least one."
+        )
     if options.quick:
         remarks.append("Scaled down (`--quick`): good for a look, not for a verdict.")
     return remarks

@@ -33,6 +33,10 @@ class Figures:
     cpu_seconds: float
     peak_rss_bytes: int
 
+    def times(self, factor: int) -> Figures:
+        """Tell what a task of so many times the size would take, if time grows as the task does."""
+        return Figures(self.wall_seconds * factor, self.cpu_seconds * factor, self.peak_rss_bytes)
+
     def plus(self, cpu_seconds: float, peak_rss_bytes: int) -> Figures:
         """Add a server process that worked for the command."""
         return Figures(

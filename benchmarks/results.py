@@ -27,7 +27,6 @@ class Result:
     facts: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
-    daemon_peak_bytes: int = 0
     took_seconds: float = 0.0
 
 

@@ -60,6 +60,39 @@ DELAYED = """
 """
 
 
+FORWARDING = """
+user root;
+worker_processes 1;
+daemon off;
+pid {run}/nginx.pid;
+error_log {run}/error.log warn;
+events {{ worker_connections 4096; }}
+http {{
+  log_format asked "$request_method $uri";
+  access_log {asked} asked;
+  keepalive_requests 1000000;
+  client_max_body_size 0;
+  client_body_temp_path {run}/body;
+  proxy_temp_path {run}/proxy;
+  fastcgi_temp_path {run}/fastcgi;
+  uwsgi_temp_path {run}/uwsgi;
+  scgi_temp_path {run}/scgi;
+  upstream store {{ server {upstream}; keepalive 64; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{
+      proxy_pass http://store;
+      proxy_http_version 1.1;
+      proxy_set_header Host $http_host;
+      proxy_set_header Connection "";
+      proxy_request_buffering off;
+      proxy_buffering off;
+    }}
+  }}
+}}
+"""
+
+
 @dataclass(frozen=True)
 class Wire:
     """How a store is reached: encrypted or not, and how late each answer begins."""
@@ -86,17 +119,35 @@ def serving(
     `asked` gets a line for each request: its method and its path. With TLS, `ca_file(run)` is whom
     clients must trust.
     """
+    (port,) = free_ports(1)
+    run.mkdir(parents=True, exist_ok=True)
+    with _running(run, _configuration(root, run, port, wire, asked), port):
+        yield f"{'https' if wire.tls else 'http'}://127.0.0.1:{port}"
+
+
+@contextmanager
+def forwarding(upstream: str, run: Path, asked: Path) -> Iterator[str]:
+    """Stand in front of an S3 server, as `http://host:port`, to write down what it is asked.
+
+    Signatures stay valid, because the server sees the host name that the client signed.
+    """
+    (port,) = free_ports(1)
+    run.mkdir(parents=True, exist_ok=True)
+    address = upstream.removeprefix("http://")
+    with _running(run, FORWARDING.format(run=run, asked=asked, upstream=address, port=port), port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _running(run: Path, configuration: str, port: int) -> Iterator[None]:
     nginx = shutil.which("nginx", path=SEARCH_PATH)
     if nginx is None:
         raise SystemExit("the benchmarks need nginx: apt-get install nginx-light")
-    (port,) = free_ports(1)
-    run.mkdir(parents=True, exist_ok=True)
-    configuration = run / "nginx.conf"
-    configuration.write_text(_configuration(root, run, port, wire, asked), encoding="utf-8")
-    process = subprocess.Popen([nginx, "-c", str(configuration), "-p", str(run)])
+    (run / "nginx.conf").write_text(configuration, encoding="utf-8")
+    process = subprocess.Popen([nginx, "-c", str(run / "nginx.conf"), "-p", str(run)])
     try:
         _wait(port, process)
-        yield f"{'https' if wire.tls else 'http'}://127.0.0.1:{port}"
+        yield
     finally:
         process.terminate()
         process.wait(timeout=READY_SECONDS)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from benchmarks.results import Result
-from benchmarks.rows import cold
+from benchmarks.rows import checkout, cold, identity, memory, planning, push, start, warm
 from benchmarks.server import HTTP, HTTPS, LATE
 from benchmarks.workshop import Workshop
 
@@ -18,6 +18,18 @@ ROWS: dict[str, Row] = {
     f"cold-{word}-{name}": partial(cold.measure, wire, name)
     for word, wire in WIRES.items()
     for name in ("T", "S", "L")
+}
+ROWS |= {
+    "warm-S": warm.measure,
+    "checkout-hardlink": checkout.by_hardlink,
+    "checkout-reflink": checkout.by_reflink,
+    **{f"id-{name}": partial(identity.measure, name) for name in ("T", "S", "L")},
+    "push-S": partial(push.whole, "S"),
+    "push-L": partial(push.whole, "L"),
+    "repush-S": push.again,
+    "plan": planning.measure,
+    "start": start.measure,
+    "memory": memory.measure,
 }
 
 

@@ -40,12 +40,14 @@ class Made:
 class Workshop:
     """Makes what rows need when the first of them needs it."""
 
-    def __init__(self, root: Path, rounds: Rounds, *, quick: bool) -> None:
+    def __init__(self, root: Path, rounds: Rounds, *, quick: bool, patient: bool) -> None:
         self.root = root
         self.rounds = rounds
         self.quick = quick
+        self.patient = patient
         self.served = root / "served"
-        self._made: dict[str, Made] = {}
+        self.daemon_peaks: dict[str, int] = {}
+        self._made: dict[tuple[str, int], Made] = {}
 
     @cached_property
     def floor(self) -> Floor:
@@ -57,14 +59,14 @@ class Workshop:
         """Whether the scratch is memory: then nothing may pile up in it."""
         return os.major(self.root.stat().st_dev) == 0
 
-    def made(self, name: str) -> Made:
-        """Make the dataset T, S or L and its store below `served`, once."""
-        if name not in self._made:
+    def made(self, name: str, *, divisor: int = 1) -> Made:
+        """Make the dataset T, S or L, or a part of it, and its store below `served`, once."""
+        if (name, divisor) not in self._made:
             (dataset,) = [each for each in datasets.ALL if each.name == name]
-            scaled = dataset.scaled(QUICK_DIVISORS[name]) if self.quick else dataset
+            scaled = dataset.scaled((QUICK_DIVISORS[name] if self.quick else 1) * divisor)
             source = scaled.make(self.root / "data")
-            self._made[name] = Made(source, _pushed(source, self.served / BUCKET))
-        return self._made[name]
+            self._made[name, divisor] = Made(source, _pushed(source, self.served / BUCKET))
+        return self._made[name, divisor]
 
     @contextmanager
     def row_room(self) -> Iterator[Path]:
