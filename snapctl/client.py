@@ -1,4 +1,4 @@
-"""A client of the daemon's control socket: HTTP and JSON with the standard library alone."""
+"""A client of the daemon's control socket, which loads little: short commands start with it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import struct
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from typing import TYPE_CHECKING, Any
 
+from snapctl.exchange import Answer, NotHttpError, exchange
 from snapd.model.errors import (
     AccessDenied,
     ActionFailed,
@@ -24,11 +24,11 @@ from snapd.model.errors import (
     UsageError,
     error_from_json,
 )
-from snapd.model.jobs import JobView, PullRequest, SnapshotView
-from snapd.model.leases import Lease, LeaseRequest
 
 if TYPE_CHECKING:
     from snapd.model.care import Proof, ProofProgress
+    from snapd.model.jobs import JobView, PullRequest, SnapshotView
+    from snapd.model.leases import Lease, LeaseRequest
     from snapd.model.receipts import Receipt
     from snapd.model.space import PlanView, SweepReport, SweepRequest
 
@@ -77,10 +77,14 @@ class Client:
 
     def jobs(self) -> list[JobView]:
         """List running, queued and remembered jobs."""
+        from snapd.model.jobs import JobView
+
         return [JobView.from_json(job) for job in self._document("GET", "/v1/jobs")["jobs"]]
 
     def cancel(self, job_id: str) -> JobView:
         """Stop a job, for all who wait for it."""
+        from snapd.model.jobs import JobView
+
         return JobView.from_json(self._document("DELETE", f"/v1/jobs/{_segment(job_id)}"))
 
     def prove(self, snapshot_id: str) -> Generator[ProofProgress, None, Proof]:
@@ -106,6 +110,8 @@ class Client:
 
     def snapshots(self) -> list[SnapshotView]:
         """List the complete snapshots of the cache."""
+        from snapd.model.jobs import SnapshotView
+
         listed = self._document("GET", "/v1/snapshots")["snapshots"]
         return [SnapshotView.from_json(snapshot) for snapshot in listed]
 
@@ -118,14 +124,20 @@ class Client:
 
     def leases(self) -> list[Lease]:
         """List who holds which snapshot."""
+        from snapd.model.leases import Lease
+
         return [Lease.from_json(lease) for lease in self._document("GET", "/v1/leases")["leases"]]
 
     def add_lease(self, request: LeaseRequest) -> Lease:
         """Hold a snapshot; a process lease is that of this very process."""
+        from snapd.model.leases import Lease
+
         return Lease.from_json(self._document("POST", "/v1/leases", request.to_json()))
 
     def remove_lease(self, lease_id: str) -> Lease:
         """End a lease before its time; raises `LeaseNotFound`."""
+        from snapd.model.leases import Lease
+
         return Lease.from_json(self._document("DELETE", f"/v1/leases/{_segment(lease_id)}"))
 
     def plan(self, request: PullRequest) -> PlanView:
@@ -164,6 +176,8 @@ class Client:
 
     def start(self, request: PullRequest) -> JobView:
         """Start a pull that nobody needs to wait for."""
+        from snapd.model.jobs import JobView
+
         body = request.to_json() | {"detach": True}
         return self._seen_here(JobView.from_json(self._document("POST", "/v1/pulls", body)))
 
@@ -206,6 +220,8 @@ class Client:
     def _views(
         self, method: str, path: str, body: Any, deadline: float | None
     ) -> Generator[JobView, None, None]:
+        from snapd.model.jobs import JobView
+
         with self._exchange(method, path, body, deadline) as (connection, response):
             while line := self._line(connection, response, deadline):
                 if not line.strip():
@@ -219,9 +235,7 @@ class Client:
             hint="Run the same command again: what is verified is kept and not repeated.",
         )
 
-    def _line(
-        self, connection: socket.socket, response: HTTPResponse, deadline: float | None
-    ) -> bytes:
+    def _line(self, connection: socket.socket, response: Answer, deadline: float | None) -> bytes:
         connection.settimeout(self._patience(deadline))
         return response.readline()
 
@@ -247,34 +261,31 @@ class Client:
     @contextmanager
     def _exchange(
         self, method: str, path: str, body: Any = None, deadline: float | None = None
-    ) -> Iterator[tuple[socket.socket, HTTPResponse]]:
+    ) -> Iterator[tuple[socket.socket, Answer]]:
         self._check_own_directory()
         where = self.socket_path
         connection = _connect(where, self._socket_paths)
-        http = _OverSocket(connection)
         try:
             connection.settimeout(self._patience(deadline))
             payload = None if body is None else json.dumps(body)
-            http.request(method, path, payload, {"Content-Type": "application/json"})
-            with http.getresponse() as response:
-                if response.status >= 400:
-                    raise _refusal(response)
-                yield connection, response
+            response = exchange(connection, method, path, payload)
+            if response.status >= 400:
+                raise _refusal(response)
+            yield connection, response
         except TimeoutError as silence:
             raise self._silent(deadline) from silence
-        except (ConnectionError, IncompleteRead) as broken:
+        except ConnectionError as broken:
             raise DaemonLost(
                 f"the daemon at {where} closed the connection ({type(broken).__name__})"
             ) from broken
-        except HTTPException as garbled:
+        except NotHttpError as garbled:
             raise DaemonNotRunning(
-                f"what answers at {where} is no daemon ({type(garbled).__name__})",
+                f"what answers at {where} is no daemon: {garbled}",
                 hint="Point --socket at the daemon's socket.",
             ) from garbled
         except ValueError as garbled:
             raise ActionFailed(f"what answers at {where} does not speak JSON: {garbled}") from None
         finally:
-            http.close()
             connection.close()
 
     def _check_own_directory(self) -> None:
@@ -290,14 +301,6 @@ class Client:
                 f"{self._own_directory} is not a directory of yours alone",
                 hint="Somebody else may have made it: remove it, or set XDG_RUNTIME_DIR.",
             )
-
-
-class _OverSocket(HTTPConnection):
-    """HTTP over a socket that is connected already."""
-
-    def __init__(self, connected: socket.socket) -> None:
-        super().__init__("localhost")
-        self.sock = connected
 
 
 def _connect(path: str, looked_at: Sequence[str]) -> socket.socket:
@@ -345,7 +348,7 @@ def _denied(path: str) -> AccessDenied:
     )
 
 
-def _refusal(response: HTTPResponse) -> SnapsyncError:
+def _refusal(response: Answer) -> SnapsyncError:
     raw = response.read(_ERROR_BODY_MAX_BYTES)
     try:
         document = json.loads(raw)
