@@ -49,7 +49,7 @@ class Answer:
         return bytes(body[:max_bytes])
 
     def readline(self) -> bytes:
-        """Wait for the next line of the body; empty when it has ended. `read` does not go with it."""
+        """Wait for the next line of the body, empty when it has ended; goes without `read`."""
         while (end := self._line.find(b"\n") + 1) == 0:
             piece = next(self._pieces, b"")
             if not piece:
@@ -89,7 +89,7 @@ class Answer:
         elif "content-length" in headers:
             yield from self._read_exactly(_number(headers["content-length"], base=10))
         else:
-            while self._receive():
+            while self._received or self._receive():
                 yield self._take(len(self._received))
 
     def _read_exactly(self, size_bytes: int) -> Iterator[bytes]:

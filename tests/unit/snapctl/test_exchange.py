@@ -52,7 +52,7 @@ def test_a_body_in_chunks_is_put_together(ends: Ends) -> None:
 
 
 def test_lines_come_as_they_arrive_whatever_the_chunks(ends: Ends) -> None:
-    ours, theirs = ends
+    _, theirs = ends
     got = answer(ends, OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\na\nb\r\n", open_end=True)
     assert got.readline() == b"a\n"
     theirs.sendall(b"4\r\nc\nde\r\n0\r\n\r\n")
