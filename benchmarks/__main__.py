@@ -16,7 +16,7 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import machine, report
+from benchmarks import machine, plot, report, requirements
 from benchmarks.compare import Rounds
 from benchmarks.results import Result, unmeasured
 from benchmarks.table import ROWS, chosen
@@ -33,6 +33,7 @@ def main() -> None:
     """Measure the chosen rows one after the other; a row that fails does not end the others."""
     options = _options()
     rows = chosen(options.only)
+    requirements.check()
     budget = QUICK_BUDGET_SECONDS if options.quick else BUDGET_SECONDS
     rounds = Rounds(
         options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS),
@@ -47,6 +48,9 @@ def main() -> None:
     output = options.output or (None if options.quick or options.only else HERE)
     if output is not None:
         (output / "RESULTS.md").write_text(text, encoding="utf-8")
+        plot.draw(results, output / "results.svg")
+    if any(each.failed for each in results):
+        sys.exit(1)
 
 
 def _options() -> argparse.Namespace:
@@ -90,6 +94,7 @@ def _measured(row: str, workshop: Workshop) -> Result:
     except Exception as failed:  # noqa: BLE001  # one row must not cost the others
         traceback.print_exc()
         result = unmeasured(row, f"This row failed: {failed}")
+        result.failed = True
     result.took_seconds = time.monotonic() - began
     return result
 

@@ -17,7 +17,7 @@ def describe(scratch: Path) -> list[tuple[str, str]]:
     return [
         ("machine", f"{os.cpu_count()} cores ({_processor()}), {memory_gib:.0f} GiB"),
         ("kernel", f"Linux {platform.release()}"),
-        ("scratch", f"{_output('findmnt', '-no', 'FSTYPE', '-T', str(scratch)) or 'unknown'}"),
+        ("scratch", f"{_output('df', '--output=fstype', str(scratch)).rpartition(chr(10))[2]}"),
         ("Python", platform.python_version()),
         ("packages", ", ".join(f"{name} {version(name)}" for name in PEERS)),
         ("nginx", _output("/usr/sbin/nginx", "-v").rpartition("/")[2]),

@@ -28,6 +28,8 @@ class Result:
     notes: list[str] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     took_seconds: float = 0.0
+    failed: bool = False
+    """Whether the row ended before its time: a defect of the benchmark or of ours."""
 
 
 def ratio(work: str, ours: Sample, against: str, theirs: Sample, at_most: float) -> Verdict:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from benchmarks.compare import Rounds, compare
 from benchmarks.daemons import BIN, client_environment, running_daemon
 from benchmarks.measure import run
@@ -20,7 +22,7 @@ def measure(workshop: Workshop) -> Result:
         environment = client_environment(room, "http://127.0.0.1:9")
         with running_daemon(room, environment):
             tools = {"ours": lambda: run(command, environment, log=room / "status.log")}
-            samples = compare(title, Rounds(RUNS, workshop.rounds.budget_seconds), tools)
+            samples = compare(title, Rounds(RUNS, math.inf), tools)
     result = Result(title, samples)
     milliseconds = 1000 * samples["ours"].wall_seconds
     result.verdicts = [below(title, milliseconds, LIMIT_MILLISECONDS, "ms", 0)]
