@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar, get_args
+from typing import Generic, Literal, Protocol, TypeVar, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -139,6 +139,15 @@ class Metrics(Observer):
         self._retries = self._counters(
             "snapd_store_retries", "Requests asked again, by reason.", "reason", *USUAL_RETRIES
         )
+        self._transfer_limits = _Children(
+            Gauge(
+                "snapd_transfer_limit_objects",
+                "How many requests of a kind may be in flight now, as far as it pays.",
+                ["kind"],
+                registry=self.registry,
+            ),
+            *("small", "rest"),
+        )
         self._expiries: dict[str, float] = {}
         self._credentials_expiry = self._gauge(
             "snapd_credentials_expiry_timestamp_seconds",
@@ -205,6 +214,10 @@ class Metrics(Observer):
         else:
             self._expiries[store] = expires_at
         self._credentials_expiry.set(min(self._expiries.values(), default=0.0))
+
+    def on_transfer_limit(self, kind: Literal["small", "rest"], objects: int) -> None:
+        """See `Observer`."""
+        self._transfer_limits[kind].set(objects)
 
     def on_objects(self, source: ObjectSource, objects: int, size_bytes: int) -> None:
         """See `Observer`."""

@@ -40,6 +40,7 @@ def every_kind() -> Metrics:
     observer.on_requests("get", "throttled", 1, 0.1, 0)
     observer.on_retry("get", "throttled")
     observer.on_credentials("s3://a", 5000.0)
+    observer.on_transfer_limit("small", 96)
     observer.on_objects("store", 3, 900)
     observer.on_verification_failure()
     observer.on_pull_ended(ended("done"), [Step("queued", 100.0)])
@@ -72,6 +73,7 @@ def test_what_happened_is_what_a_scraper_reads() -> None:
     assert seen["snapd_store_transferred_bytes_total", "get"] == 700
     assert seen["snapd_store_retries_total", "throttled"] == 1
     assert seen[("snapd_credentials_expiry_timestamp_seconds",)] == 5000
+    assert seen["snapd_transfer_limit_objects", "small"] == 96
     assert seen["snapd_objects_total", "store"] == 3
     assert seen["snapd_bytes_total", "store"] == 900
     assert seen[("snapd_verification_failures_total",)] == 1
