@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
+BENCH_ARGS ?=
 
 .PHONY: help demo test guest-test image-test cluster-test manifests lock unit lint fmt coverage bench bench-quick clean
 
@@ -14,7 +15,8 @@ help:
 	@echo "make image-test   builds the image and runs daemon and job as containers; needs root"
 	@echo "make cluster-test the same as pods of a real cluster, which it builds first; needs root"
 	@echo "make manifests    the kustomize base, from the chart; make lock: the packages of the image"
-	@echo "make bench-quick  a short benchmark beside snapdir; make bench: the whole table"
+	@echo "make bench        every target beside snapdir, s5cmd and a C program, about 20 minutes;"
+	@echo "                  BENCH_ARGS='--only cold-http id' for some rows. make bench-quick: scaled down"
 
 $(VENV)/.demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -81,10 +83,10 @@ coverage: $(VENV)/.dev $(VENV)/.prometheus
 	$(BIN)/coverage report
 
 bench-quick: $(VENV)/.bench
-	$(BIN)/python -m benchmarks --quick
+	$(BIN)/python -m benchmarks --quick $(BENCH_ARGS)
 
 bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
