@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import logging
 import os
 import resource
@@ -88,7 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_logging(settings.log)
     raise_open_files_limit()
     or_any_port = ordinary and words.listen is None and file is None
-    return run(settings, load, os.environ.get("NOTIFY_SOCKET", ""), or_any_port=or_any_port)
+    # The watchdog of a supervisor ends a daemon that hangs by SIGABRT: its log then says where.
+    faulthandler.enable()
+    return run(settings, load, os.environ, or_any_port=or_any_port)
 
 
 def read_words(argv: Sequence[str], environment: Mapping[str, str]) -> Words:
@@ -196,15 +199,30 @@ def raise_open_files_limit() -> None:
 
 
 def run(
-    settings: Settings, load: Callable[[], Settings], notify_socket: str, *, or_any_port: bool
+    settings: Settings,
+    load: Callable[[], Settings],
+    environment: Mapping[str, str],
+    *,
+    or_any_port: bool,
 ) -> int:
-    """Serve until a signal ends it; a failure is logged with its hint and becomes the exit code."""
+    """Serve until a signal ends it; a failure is logged with its hint and becomes the exit code.
+
+    `environment` says who supervises this process, and whether it was given its socket.
+    """
     import anyio
 
     from snapd.daemon import Launch, serve_until_signalled
-    from snapd.runtime.notify import Supervisor
+    from snapd.runtime.notify import LISTEN_FDS_START, sockets_handed_over, supervisor_of
 
-    launch = Launch(settings, load, Supervisor(notify_socket), or_any_port)
+    process_id = os.getpid()
+    given = sockets_handed_over(environment, process_id)
+    launch = Launch(
+        settings,
+        load,
+        supervisor_of(environment, process_id),
+        or_any_port,
+        LISTEN_FDS_START if given else None,
+    )
     try:
         anyio.run(serve_until_signalled, launch, backend_options={"use_uvloop": True})
     except KeyboardInterrupt:

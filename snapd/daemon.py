@@ -55,6 +55,8 @@ class Launch:
     supervisor: Supervisor
     or_any_port: bool = False
     """A free port replaces a taken one: for a user's own daemon, which nobody scrapes."""
+    control_fd: int | None = None
+    """The control socket, if whoever started the daemon listens at it already."""
 
 
 async def serve_until_signalled(launch: Launch) -> None:
@@ -76,8 +78,12 @@ async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
         tasks.start_soon(daemon.obey, signals, tasks.cancel_scope)
         tasks.start_soon(standing.keep_watching_the_loop)
         tasks.start_soon(daemon.overviews.keep_sampling)
+        tasks.start_soon(launch.supervisor.keep_beating, lambda: standing.unready_because() != "")
         with control_socket(
-            Path(settings.socket), mode=settings.socket_mode, group=settings.socket_group
+            Path(settings.socket),
+            mode=settings.socket_mode,
+            group=settings.socket_group,
+            handed_over=launch.control_fd,
         ) as listener:
             async with daemon.healthy(), daemon.opened() as node:
                 control = control_app(

@@ -27,11 +27,14 @@ BACKLOG = 512
 
 
 @contextmanager
-def control_socket(path: Path, *, mode: int, group: str = "") -> Iterator[socket.socket]:
+def control_socket(
+    path: Path, *, mode: int, group: str = "", handed_over: int | None = None
+) -> Iterator[socket.socket]:
     """Listen at `path` for the length of the block, as the only one.
 
     Nobody can connect before it has its final mode and group. What a daemon that is gone left
-    behind is replaced. Raises `SocketBusy` if one is alive, `NotAllowed`
+    behind is replaced. `handed_over` is a descriptor that listens there already and goes on doing
+    so afterwards. Raises `SocketBusy` if a daemon is alive, `NotAllowed`
     if the directory could be somebody else's, `UsageError` for an unfit path or an unknown group.
     """
     if len(os.fsencode(path)) > PATH_MAX_BYTES:
@@ -41,11 +44,28 @@ def control_socket(path: Path, *, mode: int, group: str = "") -> Iterator[socket
         try:
             _prepare_directory(path.parent, shared=bool(group) or os.geteuid() == 0)
             held.enter_context(_lock(path))
-            _refuse_unless_stale(path)
-            listener = held.enter_context(_bound(path, mode, group_id))
+            if handed_over is None:
+                _refuse_unless_stale(path)
+                listener = held.enter_context(_bound(path, mode, group_id))
+            else:
+                listener = held.enter_context(_adopted(handed_over, path))
         except OSError as error:
             raise _translated(error, path) from error
         yield listener
+
+
+def _adopted(fd: int, path: Path) -> socket.socket:
+    """Take over a socket with its mode and owner, which are its maker's business."""
+    os.set_inheritable(fd, False)
+    listener = socket.socket(fileno=fd)
+    where = listener.getsockname()
+    if listener.family != socket.AF_UNIX or where != os.fspath(path):
+        listener.close()
+        raise InvalidConfig(
+            f"the socket that was handed over is at {where!r}, but `[daemon] socket` is {path}",
+            hint="Write the same path in the socket unit (ListenStream) and the configuration.",
+        )
+    return listener
 
 
 def _translated(error: OSError, path: Path) -> SnapsyncError:

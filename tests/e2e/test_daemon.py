@@ -237,12 +237,64 @@ def test_what_keeps_it_from_starting_is_told_once(host: Host, tmp_path: Path) ->
     assert "Traceback" not in unusable.stderr + taken.stderr
 
 
-def test_systemd_is_told(host: Host, store: str, tmp_path: Path) -> None:
+def test_systemd_is_told_and_its_watchdog_fed(host: Host, store: str, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(READY_SECONDS)
-        host.variables["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+        host.variables |= {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
+
+        def heard(what: bytes) -> None:
+            while what not in systemd.recv(4096).splitlines():
+                pass
+
         with host.daemon("--store", store) as daemon:
-            assert systemd.recv(4096).startswith(b"READY=1\n")
+            heard(b"READY=1")
+            heard(b"WATCHDOG=1")
+            heard(b"WATCHDOG=1")
             daemon.process.terminate()
-            assert systemd.recv(4096).startswith(b"STOPPING=1\n")
+            heard(b"STOPPING=1")
+
+
+def test_a_daemon_that_hangs_says_where_when_the_watchdog_ends_it(host: Host, store: str) -> None:
+    with host.daemon("--store", store) as daemon:
+        daemon.process.send_signal(signal.SIGABRT)
+        assert daemon.process.wait(READY_SECONDS) == -signal.SIGABRT
+        assert "most recent call first" in daemon.log_text()
+
+
+ACTIVATE = """
+import os, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(os.environ["SNAPSYNC_SOCKET"])
+listener.listen()
+os.dup2(listener.detach(), 3)
+os.set_inheritable(3, True)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_socket_that_was_handed_over_stays(host: Host, store: str, pushed: SnapshotId) -> None:
+    """As a socket unit does it: whoever connects while the daemon is away waits for the next."""
+    host.environment()
+    host.socket.parent.mkdir()
+    command = [sys.executable, "-c", ACTIVATE, str(host.program("snapd")), "--listen", ""]
+    process = subprocess.Popen([*command, "--store", store], env=host.environment())
+    try:
+        done = host.snapctl("pull", "--id", pushed, "--store", store)
+        assert done.code == 0, done.stderr
+        assert host.snapctl("status", "--json").document["pid"] == process.pid
+    finally:
+        process.terminate()
+        assert process.wait(READY_SECONDS) == 0
+    assert host.socket.is_socket()
+
+
+def test_a_socket_of_another_path_is_refused(host: Host, store: str, tmp_path: Path) -> None:
+    host.environment()
+    host.socket.parent.mkdir()
+    command = [sys.executable, "-c", ACTIVATE, str(host.program("snapd")), "--listen", ""]
+    refused = host.command(*command, "--store", store, "--socket", str(tmp_path / "other" / "s"))
+    assert refused.code == 2
+    assert str(host.socket) in refused.stderr
+    assert "ListenStream" in refused.stderr
