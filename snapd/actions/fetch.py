@@ -16,7 +16,7 @@ from snapd.model.plan import ObjectRef
 from snapd.model.settings import TransferSettings
 from snapd.remote.base import ByteRange, Get, GetOutcome, RemoteStore
 from snapd.runtime.flight import Flight
-from snapd.runtime.limits import Budget, Reservation, Urgency
+from snapd.runtime.limits import Budget, Urgency
 from snapd.runtime.observer import Observer
 
 VERIFICATION_TRIES = 2
@@ -144,61 +144,27 @@ class Fetcher:
         urgency: Urgency,
         on_bytes: Callable[[int], None],
     ) -> None:
-        """Fetch all ranges, a few lanes side by side.
-
-        A range keeps its place in the budget until it and all before it have been hashed, because
-        its buffer lives that long; so the bytes in memory never exceed the budget. Lanes take
-        ranges and places in the same order, so the first unhashed range always has its place.
-        """
-        held = _HeldInOrder()
-        parts = enumerate(_ranges(size_bytes, self.settings.range_bytes))
+        """Fetch all ranges, a few lanes side by side, each range with a place in the budget."""
+        parts = iter(_ranges(size_bytes, self.settings.range_bytes))
         failures: list[SnapsyncError] = []
 
         async def run_lane() -> None:
-            for index, part in parts:
-                held.add(index, await self.budget.acquire(size_bytes=part.length, urgency=urgency))
-                sink = writer.part(part.offset, part.length)
-                get = Get(object_key(ref.digest), sink, part, part.length)
-                (outcome,) = await store.get_batch([get])
+            for part in parts:
+                async with self.budget.hold(size_bytes=part.length, urgency=urgency):
+                    sink = writer.part(part.offset, part.length)
+                    get = Get(object_key(ref.digest), sink, part, part.length)
+                    (outcome,) = await store.get_batch([get])
                 if isinstance(outcome, SnapsyncError):
                     failures.append(as_object_error(outcome, ref, store))
                     lanes.cancel_scope.cancel()
                     return
                 on_bytes(part.length)
-                held.settle(index)
 
-        try:
-            async with anyio.create_task_group() as lanes:
-                for _ in range(RANGES_PER_OBJECT):
-                    lanes.start_soon(run_lane)
-        finally:
-            held.release_all()
+        async with anyio.create_task_group() as lanes:
+            for _ in range(RANGES_PER_OBJECT):
+                lanes.start_soon(run_lane)
         if failures:
             raise failures[0]
-
-
-class _HeldInOrder:
-    """Reservations of consecutive ranges, given back in the order of the ranges."""
-
-    def __init__(self) -> None:
-        self._held: dict[int, Reservation] = {}
-        self._settled: set[int] = set()
-        self._next = 0
-
-    def add(self, index: int, reservation: Reservation) -> None:
-        self._held[index] = reservation
-
-    def settle(self, index: int) -> None:
-        self._settled.add(index)
-        while self._next in self._settled:
-            self._settled.remove(self._next)
-            self._held.pop(self._next).release()
-            self._next += 1
-
-    def release_all(self) -> None:
-        for reservation in self._held.values():
-            reservation.release()
-        self._held.clear()
 
 
 def _ranges(size_bytes: int, step_bytes: int) -> Iterable[ByteRange]:

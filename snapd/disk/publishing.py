@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,6 +43,19 @@ def hash_file(fd: int, on_piece: Callable[[], None] | None = None) -> Digest:
             if on_piece is not None:
                 on_piece()
     return Digest(hasher.hexdigest())
+
+
+def hash_stretch(hasher: blake3, fd: int, offset: int, length: int) -> None:
+    """Go on hashing with a stretch of a file, which must have all of it."""
+    buffer = bytearray(min(length, _READ_BYTES))
+    end = offset + length
+    with memoryview(buffer) as view:
+        while offset < end:
+            count = os.preadv(fd, [view[: end - offset]], offset)
+            if not count:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            hasher.update(view[:count])
+            offset += count
 
 
 class StagedFile:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from blake3 import blake3
 
 from snapd.disk import fsops
-from snapd.disk.publishing import Press, Received, StagedFile, StatFacts, hash_file
+from snapd.disk.publishing import Press, Received, StagedFile, StatFacts, hash_file, hash_stretch
 from snapd.model.errors import ActionFailed, ConnectionLost
 from snapd.model.ids import Digest
 from snapd.model.plan import ObjectRef
@@ -141,10 +141,10 @@ class BlobWriter:
 class LargeBlobWriter:
     """An object of known size that arrives in parts, several at once from different threads.
 
-    A part lies in memory until it is whole; then it is written at its place, and hashed as soon as
-    all bytes before it have been hashed. So bytes are touched once, and what is held is the parts
-    under way plus those that wait for an earlier one. `on_bytes` is told what parts take and, when
-    a part starts again, what it gives back.
+    Bytes are written at their place as they come, and none are held. A part that is whole is hashed
+    as soon as all bytes before it have been hashed: read back from the file, which nobody else can
+    reach, while it is still in the page cache. `on_bytes` is told what parts take and, when a part
+    starts again, what it gives back.
     """
 
     def __init__(
@@ -164,7 +164,6 @@ class LargeBlobWriter:
         self._state = threading.Condition()
         self._hashed_bytes = 0
         self._hashing = False
-        self._waiting: dict[int, bytearray] = {}
         self._arrived: dict[int, int] = {}
         self._must_reread = False
         self._users = 0
@@ -175,7 +174,7 @@ class LargeBlobWriter:
             raise press.failure(ref, exc) from exc
 
     def part(self, offset: int, length: int) -> PartSink:
-        """Make a sink for `length` bytes at `offset`; it takes memory from its `start` on."""
+        """Make a sink for `length` bytes at `offset`."""
         return PartSink(self, offset, length)
 
     def count(self, size_bytes: int) -> None:
@@ -183,58 +182,68 @@ class LargeBlobWriter:
         if self._on_bytes is not None and size_bytes:
             self._on_bytes(size_bytes)
 
-    def take(self, offset: int, data: bytearray) -> None:
-        """Write a whole part at its place and hash it in its turn; the buffer is the writer's now.
-
-        Returns once the part is hashed, or waits for an earlier one that is not here yet.
-        """
+    def begin(self, offset: int) -> None:
+        """Take note that the bytes of the part at `offset` are about to be written."""
         with self._state:
-            if self._closed:
-                raise ActionFailed(f"object {self._ref.digest} is not being written any more")
-            self._users += 1
+            if offset in self._arrived:
+                self._must_reread = True
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Write some bytes of a part at their place."""
+        self._enter()
         try:
             fsops.pwrite_all(self._staged.fd, data, offset)
-            self._hash_in_order(offset, data)
+        except OSError as exc:
+            raise self._press.failure(self._ref, exc) from exc
+        finally:
+            self._leave()
+        self.count(len(data))
+
+    def take(self, offset: int, length: int) -> None:
+        """Take note that a part is whole, and hash what is in line now.
+
+        Returns once that is done, or is somebody else's work, or waits for an earlier part.
+        """
+        self._enter()
+        try:
+            self._hash_in_order(offset, length)
         except OSError as exc:
             raise self._press.failure(self._ref, exc) from exc
         finally:
             self._leave()
 
-    def _hash_in_order(self, offset: int, data: bytearray) -> None:
+    def _enter(self) -> None:
         with self._state:
-            if offset in self._arrived:
-                self._must_reread = True
-            self._arrived[offset] = len(data)
-            if offset >= self._hashed_bytes:
-                self._waiting[offset] = data
-            while self._hashing and self._waiting_in_line(offset):
-                self._state.wait()
+            if self._closed:
+                raise ActionFailed(f"object {self._ref.digest} is not being written any more")
+            self._users += 1
+
+    def _hash_in_order(self, offset: int, length: int) -> None:
+        with self._state:
+            self._arrived[offset] = length
             if self._hashing:
                 return
             self._hashing = True
         try:
-            while (piece := self._next_piece()) is not None:
-                self._hasher.update(piece)
+            while stretch := self._next_stretch():
+                hash_stretch(self._hasher, self._staged.fd, *stretch)
                 with self._state:
-                    self._hashed_bytes += len(piece)
-                    self._state.notify_all()
-        finally:
+                    self._hashed_bytes += stretch[1]
+        except BaseException:
             with self._state:
+                self._must_reread = True
+                self._hashing = False
+            raise
+
+    def _next_stretch(self) -> tuple[int, int] | None:
+        """Give place and length of the next part to hash; None ends the hashing for now."""
+        with self._state:
+            length = self._arrived.get(self._hashed_bytes)
+            if length is None:
                 self._hashing = False
                 self._state.notify_all()
-
-    def _waiting_in_line(self, offset: int) -> bool:
-        """Tell whether the part still waits although nothing is missing before it."""
-        if offset not in self._waiting:
-            return False
-        reached = self._hashed_bytes
-        while reached < offset and reached in self._arrived:
-            reached += self._arrived[reached]
-        return reached >= offset
-
-    def _next_piece(self) -> bytearray | None:
-        with self._state:
-            return self._waiting.pop(self._hashed_bytes, None)
+                return None
+            return self._hashed_bytes, length
 
     def finish(self) -> None:
         """Verify and publish the object, all of whose parts have finished.
@@ -250,6 +259,9 @@ class LargeBlobWriter:
         ref, staged = self._ref, self._staged
         if sum(self._arrived.values()) != self._size_bytes:
             raise ConnectionLost(f"not all parts of object {ref.digest} ({ref.path}) arrived")
+        with self._state:
+            while self._hashing:
+                self._state.wait()
         with fsops.translated(f"can't verify object {ref.digest}", self._press.root):
             size_bytes = os.fstat(staged.fd).st_size
             in_order = self._hashed_bytes == size_bytes == self._size_bytes
@@ -258,15 +270,14 @@ class LargeBlobWriter:
         self._press.settle_file(ref, staged, Received(actual, size_bytes, self._source))
 
     def discard(self) -> None:
-        """Leave no file and no memory; may be called again.
+        """Leave no file; may be called again.
 
-        A part that is just being written keeps the file open until it is done.
+        A part that is just being written or hashed keeps the file open until it is done.
         """
         with self._state:
             if self._closed:
                 return
             self._closed = True
-            self._waiting.clear()
             self._users += 1
         self._leave()
 
@@ -281,36 +292,32 @@ class LargeBlobWriter:
 class PartSink:
     """A sink for one part of a large object; one thread at a time."""
 
-    __slots__ = ("_buffer", "_filled_bytes", "_length", "_offset", "_writer")
+    __slots__ = ("_filled_bytes", "_length", "_offset", "_writer")
 
     def __init__(self, writer: LargeBlobWriter, offset: int, length: int) -> None:
         self._writer = writer
         self._offset = offset
         self._length = length
-        self._buffer: bytearray | None = None
         self._filled_bytes = 0
 
     def start(self) -> None:
         """Begin with no bytes, whatever came before."""
         self._writer.count(-self._filled_bytes)
         self._filled_bytes = 0
-        if self._buffer is None:
-            self._buffer = bytearray(self._length)
+        self._writer.begin(self._offset)
 
     def write(self, data: bytes | memoryview) -> None:
-        """Take the next piece; more than the part's length is refused."""
+        """Write the next piece at its place; more than the part's length is refused."""
         end = self._filled_bytes + len(data)
-        if self._buffer is None or end > self._length:
+        if end > self._length:
             raise ConnectionLost(f"more than the {self._length} bytes at {self._offset} arrived")
-        self._buffer[self._filled_bytes : end] = data
+        self._writer.write(self._offset + self._filled_bytes, data)
         self._filled_bytes = end
-        self._writer.count(len(data))
 
     def finish(self) -> None:
-        """Write the part at its place; a short one is refused."""
-        if self._buffer is None or self._filled_bytes != self._length:
+        """Have the part hashed in its turn; a short one is refused."""
+        if self._filled_bytes != self._length:
             raise ConnectionLost(
                 f"{self._filled_bytes} of the {self._length} bytes at {self._offset} arrived"
             )
-        buffer, self._buffer = self._buffer, None
-        self._writer.take(self._offset, buffer)
+        self._writer.take(self._offset, self._length)

@@ -164,7 +164,7 @@ def test_parts_may_come_in_any_order_from_many_threads(order: str, cache: Cache)
         random.Random(4).shuffle(offsets)
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda offset: put_part(writer, body, offset), offsets))
-    assert not writer._waiting  # all of it was hashed on the way
+    assert writer._hashed_bytes == len(body)
     assert not writer._must_reread
     writer.finish()
     assert cache.blobs.path(ref.digest, 0o644).read_bytes() == body
@@ -178,9 +178,9 @@ def test_a_part_is_hashed_when_finish_returns_unless_an_earlier_one_is_missing(
     body = os.urandom(3 * PART_BYTES)
     writer = cache.blobs.large_writer(ref_of(body), len(body))
     put_part(writer, body, PART_BYTES)
-    assert list(writer._waiting) == [PART_BYTES]
+    assert writer._hashed_bytes == 0
     put_part(writer, body, 0)
-    assert list(writer._waiting) == []
+    assert writer._hashed_bytes == 2 * PART_BYTES
     put_part(writer, body, 2 * PART_BYTES)
     writer.finish()
     assert cache.blobs.verify(ref_of(body).digest, 0o644)
@@ -269,11 +269,12 @@ def test_the_file_stays_open_for_a_part_that_is_being_written_while_all_is_disca
         return real(fd, data, offset)
 
     monkeypatch.setattr(os, "pwrite", slow)
-    thread = threading.Thread(target=put_part, args=(writer, body, 0))
-    thread.start()
-    assert inside.wait(10)
-    writer.discard()
-    assert not nothing_left(cache)
-    go_on.set()
-    thread.join(10)
+    with ThreadPoolExecutor(1) as threads:
+        putting = threads.submit(put_part, writer, body, 0)
+        assert inside.wait(10)
+        writer.discard()
+        assert not nothing_left(cache)
+        go_on.set()
+        with pytest.raises(ActionFailed, match="not being written any more"):
+            putting.result(10)
     assert nothing_left(cache)
