@@ -38,6 +38,8 @@ from snapd.runtime.background import background_tasks
 from snapd.runtime.log import set_up_logging
 from snapd.runtime.metrics import Metrics
 from snapd.runtime.notify import Supervisor
+from snapd.runtime.observer import Observers
+from snapd.runtime.tracing import open_tracing
 
 logger = logging.getLogger(__name__)
 
@@ -165,12 +167,16 @@ class Daemon:
     async def opened(self) -> AsyncIterator[Node]:
         """Keep the node open."""
         settings = self.standing.settings
-        async with open_node(
-            settings,
-            cache_directory=Path(settings.cache.directory),
-            observer=self.metrics,
-            now=time.time,  # noqa: TID251 - the one clock, handed down
-        ) as node:
+        now = time.time  # noqa: TID251 - the one clock, handed down
+        async with (
+            open_tracing(settings.tracing, version=__version__, now=now) as tracing,
+            open_node(
+                settings,
+                cache_directory=Path(settings.cache.directory),
+                observer=Observers(self.metrics, tracing),
+                now=now,
+            ) as node,
+        ):
             self.standing.node = node
             try:
                 yield node

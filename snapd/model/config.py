@@ -22,6 +22,7 @@ from snapd.model.settings import (
     ScrubSettings,
     Settings,
     StoreSettings,
+    TracingSettings,
     TransferSettings,
 )
 from snapd.model.units import parse_duration_seconds, parse_size_bytes
@@ -35,6 +36,7 @@ SECTIONS: Mapping[str, type] = MappingProxyType(
         "scrub": ScrubSettings,
         "transfer": TransferSettings,
         "log": LogSettings,
+        "tracing": TracingSettings,
     }
 )
 """The tables of a document; besides them there is the array of tables `[[store]]`."""
@@ -88,6 +90,7 @@ def settings_from_document(document: Mapping[str, Any]) -> Settings:
         scrub=_section(ScrubSettings, tables["scrub"], "scrub"),
         transfer=transfer,
         log=_section(LogSettings, tables["log"], "log"),
+        tracing=_section(TracingSettings, tables["tracing"], "tracing"),
         stores=_stores(document.get("store", [])),
     )
 

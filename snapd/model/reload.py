@@ -47,7 +47,7 @@ def plan_reload(running: Settings, wanted: Settings) -> Reload:
     settings = running
     changed: list[str] = []
     need_restart: list[str] = []
-    for section in ("daemon", "access", "cache", "scrub", "transfer", "log"):
+    for section in ("daemon", "access", "cache", "scrub", "transfer", "log", "tracing"):
         old, new = getattr(running, section), getattr(wanted, section)
         differing = _differing(old, new)
         reloadable = [key for key in differing if key in RELOADABLE.get(section, ())]

@@ -139,6 +139,14 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TracingSettings:
+    """`[tracing]`: where traces of pulls are sent; needs the extra `snapsync[otel]`."""
+
+    endpoint_url: str = ""
+    """An OpenTelemetry collector that speaks OTLP over HTTP; empty: no traces."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole configuration."""
 
@@ -148,4 +156,5 @@ class Settings:
     scrub: ScrubSettings = field(default_factory=ScrubSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    tracing: TracingSettings = field(default_factory=TracingSettings)
     stores: tuple[StoreSettings, ...] = ()

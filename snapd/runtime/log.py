@@ -107,5 +107,5 @@ def set_up_logging(settings: LogSettings, stream: TextIO | None = None) -> None:
     root.addHandler(handler)
     root.setLevel(settings.level.upper())
     # Libraries tell their own story at their own length; ours names what matters of it.
-    for chatty in ("aiohttp", "aiobotocore", "botocore", "asyncio"):
+    for chatty in ("aiohttp", "aiobotocore", "botocore", "asyncio", "urllib3"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 from snapd.model.jobs import JobView, Step
@@ -76,3 +77,20 @@ class Observer:
 
 class SilentObserver(Observer):
     """Watches nothing."""
+
+
+class Observers(Observer):
+    """Tells several observers; what only one of them listens to goes straight to that one."""
+
+    def __init__(self, *observers: Observer) -> None:
+        for name in (name for name in vars(Observer) if name.startswith("on_")):
+            deaf = getattr(Observer, name)
+            listening = [each for each in observers if getattr(type(each), name) is not deaf]
+            methods = [getattr(each, name) for each in listening]
+            if methods:
+                setattr(self, name, methods[0] if len(methods) == 1 else partial(_tell, methods))
+
+
+def _tell(methods: Sequence[Callable[..., None]], *facts: object) -> None:
+    for method in methods:
+        method(*facts)
