@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -31,6 +32,10 @@ BUDGET_SECONDS, QUICK_BUDGET_SECONDS = 30.0, 2.0
 
 def main() -> None:
     """Measure the chosen rows one after the other; a row that fails does not end the others."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Whoever is stopped takes servers, volumes and data along; also where a shell's background
+        # job is born deaf to Ctrl-C.
+        signal.signal(number, signal.default_int_handler)
     options = _options()
     rows = chosen(options.only)
     requirements.check()

@@ -68,10 +68,15 @@ def run(
             start_new_session=True,
         )
         watch = _Watch(process.pid, started + patience_seconds)
-        _, status, usage = os.wait4(process.pid, 0)
-        wall_seconds = time.monotonic() - started
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        finally:
+            wall_seconds = time.monotonic() - started
+            watch.end()
     process.returncode = os.waitstatus_to_exitcode(status)
-    watch.end()
     if watch.killed:
         raise Failed(f"not done after {patience_seconds:.0f} s")
     if process.returncode != 0 and RIGHT_ANSWER not in log.read_bytes():
