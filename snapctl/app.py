@@ -32,6 +32,7 @@ VERBS: dict[str, Verb] = {
     "receipt": Verb("snapctl.commands.receipt", "Print what the pull of a snapshot proved."),
     "attest": Verb("snapctl.commands.attest", "Check a tree or a checkout against its receipt."),
     "status": Verb("snapctl.commands.status", "Tell how the daemon and its cache are."),
+    "top": Verb("snapctl.commands.top", "Watch what the node holds and does."),
     "jobs": Verb("snapctl.commands.jobs", "List the pulls of the daemon."),
     "watch": Verb("snapctl.commands.watch", "Follow a pull until it ends."),
     "cancel": Verb("snapctl.commands.cancel", "Stop a pull."),

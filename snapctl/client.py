@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from snapd.model.care import Proof, ProofProgress
     from snapd.model.jobs import JobView, PullRequest, SnapshotView
     from snapd.model.leases import Lease, LeaseRequest
+    from snapd.model.overview import Overview
     from snapd.model.receipts import Receipt
     from snapd.model.space import PlanView, SweepReport, SweepRequest
 
@@ -74,6 +75,12 @@ class Client:
     def status(self) -> dict[str, Any]:
         """Ask how the daemon and its cache are."""
         return self._document("GET", "/v1/status")
+
+    def overview(self) -> Overview:
+        """Ask what the node holds and does now."""
+        from snapd.model.overview import Overview
+
+        return Overview.from_json(self._document("GET", "/v1/overview"))
 
     def jobs(self) -> list[JobView]:
         """List running, queued and remembered jobs."""
