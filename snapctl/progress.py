@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Self
 
 from snapctl.output import Output
 from snapd.model.errors import ActionFailed, Stalled, error_from_json
-from snapd.model.jobs import JobView
 from snapd.model.units import format_duration, format_size
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
+
+    from snapd.model.jobs import JobView
 
 PLAIN_INTERVAL_SECONDS = 5.0
 

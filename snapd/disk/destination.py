@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -45,7 +44,7 @@ def resolve_destination(destination: Path) -> Path:
 
 def temporary_name() -> bytes:
     """Make a new name of half-done work."""
-    return b".snapsync-" + secrets.token_hex(4).encode()
+    return b".snapsync-" + os.urandom(4).hex().encode()
 
 
 class Destination:

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, NamedTuple
 
 from snapd.disk.destination import Destination, look, manifest_rule, path_error
 from snapd.disk.placing import (
@@ -27,15 +27,25 @@ from snapd.model.checkouts import (
     CheckoutReport,
     OnProgress,
 )
-from snapd.model.manifest import Entry, Manifest
+from snapd.model.ids import Digest
+from snapd.model.manifest import Manifest
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 THREADS = 4
 TASKS_WAITING_MAX = 8
 PROGRESS_SECONDS = 0.1
 
+_LINES_A_LOOK = 64
+"""Entries after which the clock is read again, for the progress."""
+
 
 class _Progress:
-    """Counts what is done, from several threads, and tells it from one, not too often."""
+    """Counts what is done, from several threads, and tells it from one, not too often.
+
+    What that one thread links on its way it counts in `files_linked` and `bytes_linked`.
+    """
 
     def __init__(self, manifest: Manifest, on_progress: OnProgress) -> None:
         self._files_total = manifest.file_count
@@ -45,6 +55,8 @@ class _Progress:
         self._on_progress = on_progress
         self._next_at = 0.0
         self._lock = threading.Lock()
+        self.files_linked = 0
+        self.bytes_linked = 0
 
     def file_done(self, size_bytes: int) -> None:
         """Count a file, and those of its bytes that were not counted while they moved."""
@@ -63,15 +75,23 @@ class _Progress:
         if now < self._next_at and not last:
             return
         self._next_at = now + PROGRESS_SECONDS
+        files_done = self._files_done + self.files_linked
+        bytes_done = self._bytes_done + self.bytes_linked
         self._on_progress(
-            CheckoutProgress(
-                self._files_done, self._files_total, self._bytes_done, self._bytes_total
-            )
+            CheckoutProgress(files_done, self._files_total, bytes_done, self._bytes_total)
         )
 
 
 class _StoppedError(Exception):
     """Ends a worker thread after another part of the checkout failed."""
+
+
+class _Place(NamedTuple):
+    """The directory in which the walk is: in the tree, and in the destination."""
+
+    source_fd: int
+    target_fd: int
+    fresh: bool
 
 
 class LayingOut:
@@ -95,8 +115,11 @@ class LayingOut:
         self._placing = Placing(
             _file_mode(options.mode), verify=options.verify, on_bytes=self._on_bytes
         )
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="checkout")
+        self._links_at_once = options.mode == "hardlink" and not options.verify
+        self._pool: ThreadPoolExecutor | None = None
         self._running: set[Future[None]] = set()
+        self._here = b"/"
+        self._place = _Place(-1, -1, fresh=False)
         self._directories: list[tuple[bytes, int]] = []
         self._outcomes: dict[Outcome, int] = {"kept": 0, "linked": 0, "reflinked": 0, "copied": 0}
         self._bytes_copied = 0
@@ -109,19 +132,22 @@ class LayingOut:
 
     def __exit__(self, *_exc: object) -> None:
         self._stop.set()
-        self._pool.shutdown(wait=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
 
     def lay_out_all(self) -> None:
         """Make every directory and every file; on return all bytes are at their final names."""
-        for entry in self._manifest:
+        for number, line in enumerate(self._manifest.lines()):
+            kind, mode, checksum, size, path = line.split(b" ", 4)
             try:
-                if entry.kind == "D":
-                    self._directory(entry)
+                if kind == b"D":
+                    self._directory(path[2:], int(mode, 8))
                 else:
-                    self._file(entry)
+                    self._file(path, int(mode, 8), checksum, int(size))
             except OSError as exc:
-                raise path_error(exc, self._target.path, entry.path) from exc
-            self._progress.tell()
+                raise path_error(exc, self._target.path, path.decode()) from exc
+            if number % _LINES_A_LOOK == 0:
+                self._progress.tell()
         while self._running:
             self._reap()
         self._progress.tell(last=True)
@@ -151,7 +177,7 @@ class LayingOut:
             files=self._manifest.file_count,
             directories=self._manifest.directory_count,
             kept=self._outcomes["kept"],
-            linked=self._outcomes["linked"],
+            linked=self._outcomes["linked"] + self._progress.files_linked,
             reflinked=self._outcomes["reflinked"],
             copied=self._outcomes["copied"],
             bytes_copied=self._bytes_copied,
@@ -172,47 +198,71 @@ class LayingOut:
                 "the ID of the destination differs"
             )
 
-    def _directory(self, entry: Entry) -> None:
-        directory = entry.path[2:].encode()
-        self._directories.append((directory, entry.mode))
+    def _directory(self, directory: bytes, mode: int) -> None:
+        self._here = b"/"
+        self._directories.append((directory, mode))
         if directory:
-            self._target.ensure_directory(directory, entry.mode)
+            self._target.ensure_directory(directory, mode)
         self._target.remove_leftovers(directory, self._listed)
 
-    def _file(self, entry: Entry) -> None:
-        task = self._task(entry)
+    def _file(self, path: bytes, mode: int, checksum: bytes, stated_bytes: int) -> None:
+        """Lay out one file; texts stay the bytes that they are, as this runs for each of many."""
+        begin = path.rfind(b"/") + 1
+        directory, name = path[2:begin], path[begin:]
+        if directory != self._here:
+            self._enter(directory)
+        place = self._place
+        if self._links_at_once and place.fresh and mode <= 0o777:
+            try:
+                os.link(
+                    name,
+                    name,
+                    src_dir_fd=place.source_fd,
+                    dst_dir_fd=place.target_fd,
+                    follow_symlinks=False,
+                )
+            except OSError:
+                pass  # what is in the way, and what to do about it, is found below
+            else:
+                self._progress.files_linked += 1
+                self._progress.bytes_linked += stated_bytes
+                return
+        task = self._task(path, name, mode, checksum)
         if self._options.mode == "hardlink":
-            self._account(entry, self._placing.link(task), 0)
+            self._account(stated_bytes, self._placing.link(task), 0)
             return
-        source_fd = open_source(task)
-        size_bytes = os.fstat(source_fd).st_size
-        if size_bytes <= LARGE_FILE_BYTES:
-            self._account(entry, self._placing.copy(task, source_fd), size_bytes)
+        source_fd, size_bytes = open_source(task)
+        if size_bytes <= LARGE_FILE_BYTES or self._placing.shares_blocks:
+            self._account(stated_bytes, self._placing.copy(task, source_fd, size_bytes), size_bytes)
         else:
-            self._hand_over(entry, task, source_fd, size_bytes)
+            self._hand_over(stated_bytes, task, source_fd, size_bytes)
 
-    def _task(self, entry: Entry) -> FileTask:
-        head, separator, name = entry.path[2:].encode().rpartition(b"/")
-        directory = head + separator
-        directory_fd = self._target.at(directory)
-        mode = entry.mode
+    def _enter(self, directory: bytes) -> None:
+        self._place = _Place(
+            self._source.at(directory),
+            self._target.at(directory),
+            self._target.is_fresh(directory),
+        )
+        self._here = directory
+
+    def _task(self, path: bytes, name: bytes, mode: int, checksum: bytes) -> FileTask:
+        place, shown = self._place, path.decode()
         if mode & SETID and not self._options.keep_setid:
             mode &= ~SETID
-            self._setid_dropped.append(entry.path)
-        existing = None
-        if not self._target.is_fresh(directory):
-            existing = look(directory_fd, name)
+            self._setid_dropped.append(shown)
         return FileTask(
-            entry.path,
+            shown,
             name,
             mode,
-            entry.checksum,
-            self._source.at(directory),
-            directory_fd,
-            existing,
+            Digest(checksum.decode("ascii")),
+            place.source_fd,
+            place.target_fd,
+            None if place.fresh else look(place.target_fd, name),
         )
 
-    def _hand_over(self, entry: Entry, task: FileTask, source_fd: int, size_bytes: int) -> None:
+    def _hand_over(
+        self, stated_bytes: int, task: FileTask, source_fd: int, size_bytes: int
+    ) -> None:
         while len(self._running) >= TASKS_WAITING_MAX:
             self._reap()
         own_fd = os.dup(task.directory_fd)
@@ -222,18 +272,23 @@ class LayingOut:
                 if self._stop.is_set():
                     os.close(source_fd)
                     raise _StoppedError
-                own = FileTask(
-                    task.path, task.name, task.mode, task.checksum, -1, own_fd, task.existing
-                )
-                self._account(entry, self._placing.copy(own, source_fd), size_bytes)
+                own = task._replace(source_dir_fd=-1, directory_fd=own_fd)
+                outcome = self._placing.copy(own, source_fd, size_bytes)
+                self._account(stated_bytes, outcome, size_bytes)
             except OSError as exc:
-                raise path_error(exc, self._target.path, entry.path) from exc
+                raise path_error(exc, self._target.path, task.path) from exc
             finally:
                 os.close(own_fd)
 
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="checkout")
         self._running.add(self._pool.submit(work))
 
     def _reap(self) -> None:
+        from concurrent.futures import FIRST_COMPLETED, wait
+
         done, self._running = wait(
             self._running, timeout=PROGRESS_SECONDS, return_when=FIRST_COMPLETED
         )
@@ -246,9 +301,9 @@ class LayingOut:
             raise _StoppedError
         self._progress.bytes_moved(count)
 
-    def _account(self, entry: Entry, outcome: Outcome, size_bytes: int) -> None:
+    def _account(self, stated_bytes: int, outcome: Outcome, size_bytes: int) -> None:
         moved = size_bytes if outcome == "copied" and size_bytes > LARGE_FILE_BYTES else 0
-        self._progress.file_done(max(entry.size_bytes - moved, 0))
+        self._progress.file_done(max(stated_bytes - moved, 0))
         with self._lock:
             self._outcomes[outcome] += 1
             if outcome == "copied":

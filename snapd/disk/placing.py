@@ -59,6 +59,8 @@ class Placing:
         self._verify = verify
         self._on_bytes = on_bytes
         self._reflink = mode in ("auto", "reflink")
+        self.shares_blocks = False
+        """Set when a reflink was made; handing files to threads then costs more than it gains."""
         self.withheld: list[str] = []
         """Files from whose modes the system withheld a bit, as it does with foreign groups."""
 
@@ -69,14 +71,14 @@ class Placing:
         as the file system allows.
         """
         if task.mode > 0o777:
-            return self.copy(task, open_source(task))
+            return self.copy(task, *open_source(task))
         try:
             return self._link(task)
         except FileNotFoundError as exc:
             raise _differs(task) from exc
         except OSError as exc:
             if exc.errno == errno.EMLINK:
-                return self.copy(task, open_source(task))
+                return self.copy(task, *open_source(task))
             if exc.errno == errno.EPERM:
                 raise AccessDenied(
                     f"the kernel refuses a hard link to {task.path}",
@@ -87,7 +89,7 @@ class Placing:
 
     def _link(self, task: FileTask) -> Outcome:
         if self._verify:
-            self._check(open_source(task), task, close=True)
+            self._check(open_source(task)[0], task, close=True)
         if task.existing is None:
             try:
                 _link(task, task.name)
@@ -100,10 +102,9 @@ class Placing:
         place(task.directory_fd, task.name, lambda new: _link(task, new))
         return "linked"
 
-    def copy(self, task: FileTask, source_fd: int) -> Outcome:
+    def copy(self, task: FileTask, source_fd: int, size_bytes: int) -> Outcome:
         """Make a private file of the same bytes, or keep the one there; closes `source_fd`."""
         try:
-            size_bytes = os.fstat(source_fd).st_size
             if self.keeps(task, size_bytes, repair=True):
                 return "kept"
             outcome: list[Outcome] = []
@@ -150,6 +151,7 @@ class Placing:
     def _fill(self, task: FileTask, source_fd: int, fd: int, size_bytes: int) -> Outcome:
         if self._reflink and size_bytes:
             if fsops.reflink(source_fd, fd):
+                self.shares_blocks = True
                 return "reflinked"
             if self._mode == "reflink":
                 raise ActionFailed(
@@ -186,8 +188,10 @@ class Placing:
         return Digest(hasher.hexdigest())
 
 
-def open_source(task: FileTask) -> int:
-    """Open the tree's file; raises `TreeDiffers` if there is none or it is something else.
+def open_source(task: FileTask) -> tuple[int, int]:
+    """Open the tree's file and tell its size.
+
+    Raises `TreeDiffers` if there is none or it is something else.
 
     Raises `AccessDenied` if the caller may not read it.
     """
@@ -201,10 +205,11 @@ def open_source(task: FileTask) -> int:
         if exc.errno == errno.ELOOP:
             raise _differs(task) from exc
         raise
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
         os.close(fd)
         raise _differs(task)
-    return fd
+    return fd, found.st_size
 
 
 def _link(task: FileTask, name: bytes) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-from snapd.model.exclude import Excludes
 from snapd.model.ids import SnapshotId
+
+if TYPE_CHECKING:
+    from snapd.model.exclude import Excludes
 
 CheckoutMode = Literal["auto", "reflink", "hardlink", "copy", "symlink"]
 CHECKOUT_MODES: tuple[CheckoutMode, ...] = get_args(CheckoutMode)

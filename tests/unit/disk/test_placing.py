@@ -50,7 +50,7 @@ def placing_by_copy(*, verify: bool = False) -> Placing:
 def test_a_copy_is_private_and_has_its_mode(places: Places, verify: bool) -> None:
     task = places.task(0o440)
 
-    assert placing_by_copy(verify=verify).copy(task, open_source(task)) == "copied"
+    assert placing_by_copy(verify=verify).copy(task, *open_source(task)) == "copied"
 
     copy = places.target / "f"
     assert copy.read_bytes() == (places.source / "f").read_bytes()
@@ -60,11 +60,11 @@ def test_a_copy_is_private_and_has_its_mode(places: Places, verify: bool) -> Non
 
 def test_a_right_copy_is_kept_and_gets_its_mode(places: Places) -> None:
     placing, task = placing_by_copy(), places.task(0o600)
-    placing.copy(task, open_source(task))
+    placing.copy(task, *open_source(task))
     inode = (places.target / "f").stat().st_ino
 
     task = places.task(0o000)
-    assert placing.copy(task, open_source(task)) == "kept"
+    assert placing.copy(task, *open_source(task)) == "kept"
 
     found = (places.target / "f").stat()
     assert (found.st_ino, stat.S_IMODE(found.st_mode)) == (inode, 0o000)
@@ -97,7 +97,7 @@ def test_verify_notices_a_source_that_lies(places: Places) -> None:
     for placing in (placing_by_copy(verify=True), Placing("hardlink", verify=True, on_bytes=print)):
         task = places.task()
         with pytest.raises(TreeDiffers, match=r"\./f"):
-            placing.copy(task, open_source(task))
+            placing.copy(task, *open_source(task))
         with pytest.raises(TreeDiffers, match=r"\./f"):
             placing.link(task)
     assert os.listdir(places.target) == []
@@ -124,7 +124,7 @@ def test_asking_for_a_reflink_shares_blocks_or_says_that_it_can_t(tmp_path: Path
     placing = Placing("reflink", verify=False, on_bytes=lambda _count: None)
     task = places.task()
     try:
-        assert placing.copy(task, open_source(task)) == "reflinked"
+        assert placing.copy(task, *open_source(task)) == "reflinked"
         assert (places.target / "f").read_bytes() == CONTENT
     except ActionFailed as error:
         assert "share blocks" in error.message  # noqa: PT017 - what comes depends on the machine
