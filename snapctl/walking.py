@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from snapctl.context import Context
-from snapd.disk.walk import WalkedTree, WalkOptions, WalkProgress, walk
+from snapd.disk.stat_cache import Summary
+from snapd.disk.walk import WalkedTree, WalkOptions, WalkProgress, identify, walk
 from snapd.model.exclude import Excludes
 from snapd.model.places import default_places
 from snapd.model.units import format_size
@@ -135,6 +136,16 @@ def walk_directory(context: Context, source: str, flags: WalkFlags, name: str) -
             show(describe_walk(progress), progress.files_hashed, progress.files_total)
 
         return walk(Path(source), flags.options(context), on_progress)
+
+
+def identify_directory(context: Context, source: str, flags: WalkFlags, name: str) -> Summary:
+    """Tell the ID of a directory, with the progress shown."""
+    with late_meter(context, name) as show:
+
+        def on_progress(progress: WalkProgress) -> None:
+            show(describe_walk(progress), progress.files_hashed, progress.files_total)
+
+        return identify(Path(source), flags.options(context), on_progress)
 
 
 def describe_walk(progress: WalkProgress) -> str:

@@ -9,7 +9,8 @@ import click
 
 from snapctl.context import Context
 from snapctl.frame import verb
-from snapctl.walking import WalkFlags, stat_cache_option, walk_directory, walk_options
+from snapctl.walking import WalkFlags, identify_directory, stat_cache_option, walk_options
+from snapd.disk.stat_cache import Summary
 from snapd.model.errors import ManifestRefused, UsageError
 from snapd.model.manifest import Manifest
 
@@ -35,35 +36,40 @@ def command(
 ) -> None:
     """Print the snapshot ID of the directory PATH, or of a manifest on standard input.
 
-    Nothing is written anywhere. The ID covers names, contents, modes and sizes, but no owners and
-    no times.
+    The ID covers names, contents, modes and sizes, but no owners and no times. What files hashed to
+    is remembered in your own cache, so that they are not read again while they look the same.
     """
     if path is None:
-        manifest = _from_stdin()
+        print_summary(context, _from_stdin())
     else:
         flags = WalkFlags(exclude, no_follow, jobs, no_stat_cache)
-        manifest = walk_directory(context, path, flags, "id").manifest
+        print_summary(context, identify_directory(context, path, flags, "id"))
+
+
+def print_summary(context: Context, summary: Summary) -> None:
+    """Print the ID, or as JSON also how big it is."""
     if context.output.as_json:
         context.output.print_json(
             {
-                "id": manifest.id,
-                "files": manifest.file_count,
-                "directories": manifest.directory_count,
-                "size_bytes": manifest.total_bytes,
+                "id": summary.snapshot_id,
+                "files": summary.files,
+                "directories": summary.directories,
+                "size_bytes": summary.size_bytes,
             }
         )
     else:
-        context.output.line(manifest.id)
+        context.output.line(summary.snapshot_id)
 
 
-def _from_stdin() -> Manifest:
+def _from_stdin() -> Summary:
     stdin = sys.stdin.buffer
     if stdin.isatty():
         raise UsageError(
             "no PATH, and standard input is a terminal",
             hint="Name a directory, or pipe a manifest in.",
         )
-    return manifest_of_any_order(stdin.read())
+    manifest = manifest_of_any_order(stdin.read())
+    return Summary(manifest.id, manifest.file_count, manifest.directory_count, manifest.total_bytes)
 
 
 def manifest_of_any_order(raw: bytes) -> Manifest:

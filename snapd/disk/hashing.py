@@ -1,37 +1,51 @@
-"""Hash files of a directory tree, batch by batch, in this process or in a worker process.
+"""Hash files of a directory tree, group by group, into columns that processes share.
 
-A worker runs `serve` and imports nothing but this module, so that it starts in a few hundredths of
-a second. Nothing here knows the project's errors: what went wrong is an `OSError` or a
-`ContentChanged`, and the walk, which knows the whole path, translates it.
+Nothing here knows the project's errors: what went wrong is an `OSError` or a `ContentChanged`
+within a `FileFailure`, and the walk, which knows the whole path, translates it.
 """
 
 from __future__ import annotations
 
 import errno
-import marshal
+import mmap
 import os
 import stat
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
+from struct import Struct
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-LARGE_FILE_BYTES = 1024 * 1024
-"""From this size on a file is hashed by the library's own threads, in the walking process."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-BUFFER_BYTES = 8 * 1024 * 1024
-"""One read of a large file. Plain reads into a reused buffer hash as fast as a memory map does,
-and a file that is cut short meanwhile is an error instead of a SIGBUS."""
+LARGE_FILE_BYTES = 1024 * 1024
+"""From this size on a file is worth a thread of its own, and is hashed after the small ones."""
+
+READ_BYTES = 512 * 1024
+"""One read of a large file. It stays in the processor's own cache until it is hashed, and so costs
+no more than a memory map; a file that is cut short meanwhile is an error instead of a SIGBUS."""
+
+WIDE_READ_BYTES = 8 * 1024 * 1024
+"""One read of a large file where all processors hash the same one."""
 
 CHANGED = -1
-"""Stands for `ContentChanged` where an errno is expected in a worker's answer."""
+"""Stands for `ContentChanged` where an errno is expected."""
+
+ROW = Struct("<5Q2q")
+"""mode, size column, content bytes, device, inode, mtime_ns, ctime_ns. Mode and size column are
+those of the link where a link is followed."""
+
+ROW_FIELDS = 7
+_FIRST_SIGNED = 5
+DIGEST_BYTES = 32
 
 FileRow = tuple[int, int, int, int, int, int, int, bytes]
-"""mode, size column, content bytes, device, inode, mtime_ns, ctime_ns, digest (empty: too large
-to be hashed here). Mode and size column are those of the link where a link is followed."""
+"""The fields of `ROW`, and the digest, which is empty if the file is too large for here."""
 
-Group = tuple[bytes, list[bytes], bytes]
-"""Path of a directory below the root, names in it, and for each name 1 if it is a link."""
+Group = tuple[bytes, list[bytes], bytes, Sequence[int]]
+"""Path of a directory below the root, names in it, for each name whether it is a link (not 0), and
+its number among the files."""
 
 _FILE_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
@@ -40,6 +54,57 @@ _PATH_CHUNK_BYTES = 3000
 
 class ContentChanged(Exception):
     """A file was not the same before and after it was read, twice in a row."""
+
+
+class FileToHash:
+    """A file on its way through the hashing: where it is, and its number among the files."""
+
+    __slots__ = ("directory", "is_link", "name", "number")
+
+    def __init__(self, number: int, directory: bytes, name: bytes, is_link: bool) -> None:
+        self.number = number
+        self.directory = directory
+        self.name = name
+        self.is_link = is_link
+
+
+class FileFailure(Exception):
+    """The file of this number could not be hashed; `code` is an errno or `CHANGED`."""
+
+    def __init__(self, number: int, code: int) -> None:
+        super().__init__(number, code)
+        self.number = number
+        self.code = code
+
+
+class Columns:
+    """A `ROW` and a digest for each file, zero until it is known; forked processes share them."""
+
+    __slots__ = ("count", "digests", "rows")
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        memory = memoryview(mmap.mmap(-1, max(1, count * (ROW.size + DIGEST_BYTES))))
+        self.rows = memory[: count * ROW.size]
+        self.digests = memory[count * ROW.size : count * (ROW.size + DIGEST_BYTES)]
+
+    def put(self, number: int, row: FileRow) -> None:
+        """Write down what is known of one file."""
+        ROW.pack_into(self.rows, ROW.size * number, *row[:-1])
+        if row[-1]:
+            start = DIGEST_BYTES * number
+            self.digests[start : start + DIGEST_BYTES] = row[-1]
+
+    def row(self, number: int) -> FileRow:
+        """Give what is known of one file."""
+        digest = bytes(self.digests[DIGEST_BYTES * number : DIGEST_BYTES * (number + 1)])
+        return (*ROW.unpack_from(self.rows, ROW.size * number), digest)
+
+    def column(self, field: int, first: int = 0, end: int | None = None) -> memoryview:
+        """Give one field of the rows of some files."""
+        end = self.count if end is None else end
+        fields = self.rows.cast("q") if field >= _FIRST_SIGNED else self.rows.cast("Q")
+        return fields[ROW_FIELDS * first + field : ROW_FIELDS * end : ROW_FIELDS]
 
 
 def open_below(root_fd: int, path: bytes) -> int:
@@ -70,35 +135,43 @@ def _open_in_chunks(root_fd: int, path: bytes, chunk_bytes: int) -> int:
     return here
 
 
-def hash_file(directory_fd: int, name: bytes, is_link: bool) -> FileRow:
+def hash_file(directory_fd: int, name: bytes, is_link: bool, buffer: memoryview) -> FileRow:
     """Hash one file; one of `LARGE_FILE_BYTES` or more is only looked at.
 
-    A file that changes meanwhile is read once more, then `ContentChanged`.
+    `buffer` has room for `LARGE_FILE_BYTES`. A file that changes meanwhile is read once more, then
+    `ContentChanged`.
     """
-    for _ in range(2):
-        row = read_once(directory_fd, name, is_link, _small_digest)
-        if row is not None:
-            return row
-    raise ContentChanged
+
+    def digest(fd: int, size_bytes: int) -> bytes | None:
+        return _small_digest(fd, size_bytes, buffer)
+
+    return _hash_twice(directory_fd, name, is_link, digest)
 
 
 def hash_large_file(
     directory_fd: int,
     name: bytes,
     is_link: bool,
-    buffer: bytearray,
+    buffer: memoryview,
     on_bytes: Callable[[int], None],
+    threads: int = 1,
 ) -> FileRow:
     """Hash one file of any size through `buffer`; `on_bytes` may raise to stop."""
 
     def digest(fd: int, size_bytes: int) -> bytes | None:
-        return _large_digest(fd, size_bytes, buffer, on_bytes)
+        return _large_digest(fd, size_bytes, buffer, on_bytes, threads)
 
-    for _ in range(2):
-        row = read_once(directory_fd, name, is_link, digest)
-        if row is not None:
-            return row
-    raise ContentChanged
+    return _hash_twice(directory_fd, name, is_link, digest)
+
+
+def _hash_twice(
+    directory_fd: int, name: bytes, is_link: bool, digest_of: Callable[[int, int], bytes | None]
+) -> FileRow:
+    row = read_once(directory_fd, name, is_link, digest_of)
+    row = row or read_once(directory_fd, name, is_link, digest_of)
+    if row is None:
+        raise ContentChanged
+    return row
 
 
 def read_once(
@@ -124,13 +197,10 @@ def read_once(
                 return None
     finally:
         os.close(fd)
-    mode, size_column = before.st_mode, before.st_size
-    if is_link:
-        link = os.lstat(name, dir_fd=directory_fd)
-        mode, size_column = link.st_mode, link.st_size
+    listed = os.lstat(name, dir_fd=directory_fd) if is_link else before
     return (
-        mode & 0o7777,
-        size_column,
+        listed.st_mode & 0o7777,
+        listed.st_size,
         before.st_size,
         before.st_dev,
         before.st_ino,
@@ -140,24 +210,24 @@ def read_once(
     )
 
 
-def _small_digest(fd: int, size_bytes: int) -> bytes | None:
+def _small_digest(fd: int, size_bytes: int, buffer: memoryview) -> bytes | None:
     if size_bytes >= LARGE_FILE_BYTES:
         return b""
-    # One byte more than there should be tells a file that grew (or has no true size) from its end.
-    data = os.read(fd, size_bytes + 1)
-    while len(data) < size_bytes and (more := os.read(fd, size_bytes + 1 - len(data))):
-        data += more
-    return blake3(data).digest() if len(data) == size_bytes else None
+    # There is room for one byte more than there should be, which tells a file that grew (or has no
+    # true size) from its end.
+    count = os.readv(fd, [buffer])
+    while count < size_bytes and (more := os.readv(fd, [buffer[count:]])):
+        count += more
+    return blake3(buffer[:count]).digest() if count == size_bytes else None
 
 
 def _large_digest(
-    fd: int, size_bytes: int, buffer: bytearray, on_bytes: Callable[[int], None]
+    fd: int, size_bytes: int, buffer: memoryview, on_bytes: Callable[[int], None], threads: int
 ) -> bytes | None:
-    hasher = blake3(max_threads=blake3.AUTO)
-    view = memoryview(buffer)
+    hasher = blake3(max_threads=threads)
     total = 0
     while (count := os.readv(fd, [buffer])) > 0:
-        hasher.update(view[:count])
+        hasher.update(buffer[:count])
         total += count
         on_bytes(count)
         if total > size_bytes:
@@ -165,35 +235,80 @@ def _large_digest(
     return hasher.digest() if total == size_bytes else None
 
 
-def hash_groups(root_fd: int, groups: list[Group]) -> Iterator[FileRow | int]:
-    """Hash the files of some directories; an errno (or `CHANGED`) in the place of the first that
-    fails ends it."""
-    for path, names, links in groups:
+def hash_group(
+    root_fd: int, group: Group, columns: Columns, buffer: memoryview
+) -> tuple[list[int], int]:
+    """Hash the small files of a group into `columns`; tell the large ones, and the bytes hashed.
+
+    Raises `FileFailure` for the first that fails.
+    """
+
+    def hash_one(directory_fd: int, file: FileToHash) -> FileRow:
+        return hash_file(directory_fd, file.name, file.is_link, buffer)
+
+    return with_group(root_fd, group, columns, hash_one)
+
+
+def with_group(
+    root_fd: int, group: Group, columns: Columns, hash_one: Callable[[int, FileToHash], FileRow]
+) -> tuple[list[int], int]:
+    """Do what `hash_group` does with another way to hash a file, given its directory."""
+    path, names, links, numbers = group
+    large: list[int] = []
+    hashed_bytes = 0
+    number = numbers[0]
+    try:
+        directory_fd = open_below(root_fd, path)
         try:
-            directory_fd = open_below(root_fd, path)
-        except OSError as exc:
-            yield exc.errno or errno.EIO
-            return
-        try:
-            for name, is_link in zip(names, links, strict=True):
-                yield hash_file(directory_fd, name, bool(is_link))
-        except ContentChanged:
-            yield CHANGED
-            return
-        except OSError as exc:
-            yield exc.errno or errno.EIO
-            return
+            for name, is_link, number in zip(names, links, numbers, strict=True):
+                row = hash_one(directory_fd, FileToHash(number, path, name, bool(is_link)))
+                columns.put(number, row)
+                if row[-1]:
+                    hashed_bytes += row[2]
+                else:
+                    large.append(number)
         finally:
             os.close(directory_fd)
+    except ContentChanged as exc:
+        raise FileFailure(number, CHANGED) from exc
+    except OSError as exc:
+        raise FileFailure(number, exc.errno or errno.EIO) from exc
+    return large, hashed_bytes
 
 
-def serve(root_fd: int) -> None:
-    """Answer batches on standard input until it ends: the main loop of a worker process."""
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    while True:
-        try:
-            groups: list[Group] = marshal.load(requests)
-        except EOFError:
-            return
-        marshal.dump(list(hash_groups(root_fd, groups)), answers)
-        answers.flush()
+def look_at_group(root_fd: int, group: Group, columns: Columns) -> None:
+    """Write down how each file of a group looks, without its digest.
+
+    What can't be looked at, or is no regular file any more, stays zero: hashing it tells why.
+    """
+    path, names, links, numbers = group
+    try:
+        directory_fd = open_below(root_fd, path)
+    except OSError:
+        return
+    try:
+        look, pack = os.stat, ROW.pack
+        rows = bytearray()
+        for name, is_link in zip(names, links, strict=True):
+            try:
+                found = look(name, dir_fd=directory_fd, follow_symlinks=bool(is_link))
+                listed = os.lstat(name, dir_fd=directory_fd) if is_link else found
+            except OSError:
+                rows += bytes(ROW.size)
+                continue
+            if not stat.S_ISREG(found.st_mode):
+                rows += bytes(ROW.size)
+                continue
+            rows += pack(
+                listed.st_mode & 0o7777,
+                listed.st_size,
+                found.st_size,
+                found.st_dev,
+                found.st_ino,
+                found.st_mtime_ns,
+                found.st_ctime_ns,
+            )
+    finally:
+        os.close(directory_fd)
+    start = ROW.size * numbers[0]
+    columns.rows[start : start + len(rows)] = rows

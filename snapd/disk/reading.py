@@ -5,61 +5,43 @@ In this process, because the bytes are needed here. One thread does some 10,000 
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from snapd.disk.hash_workers import Answer, FileToHash
 from snapd.disk.hashing import (
-    CHANGED,
     LARGE_FILE_BYTES,
+    Columns,
     ContentChanged,
     FileRow,
+    FileToHash,
     Group,
-    open_below,
     read_once,
+    with_group,
 )
 
-GiveContent = Callable[[FileToHash, FileRow, bytes], None]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    GiveContent = Callable[[FileToHash, FileRow, bytes], None]
 
 
 def read_and_give(
-    root_fd: int, batches: Iterable[tuple[list[Group], list[FileToHash]]], give: GiveContent
-) -> Generator[tuple[list[FileToHash], Answer], None, None]:
-    """Answer batches as `hash_inline` does, and give each small file's row and bytes.
+    root_fd: int, group: Group, columns: Columns, give: GiveContent
+) -> tuple[list[int], int]:
+    """Do what `hash_group` does, and give each small file's row and bytes.
 
     A file that is too large to be held is only looked at, as when it is hashed by a worker.
     """
-    for groups, files in batches:
-        yield files, _read_groups(root_fd, groups, files, give)
 
+    def read_one(directory_fd: int, file: FileToHash) -> FileRow:
+        row, data = read_file(directory_fd, file.name, file.is_link)
+        if row[-1]:
+            give(file, row, data)
+        return row
 
-def _read_groups(
-    root_fd: int, groups: list[Group], files: Iterable[FileToHash], give: GiveContent
-) -> Answer:
-    rows: Answer = []
-    waiting = iter(files)
-    for path, names, _ in groups:
-        try:
-            directory_fd = open_below(root_fd, path)
-        except OSError as exc:
-            return [*rows, exc.errno or errno.EIO]
-        try:
-            for _ in names:
-                file = next(waiting)
-                row, data = read_file(directory_fd, file.name, file.is_link)
-                if row[-1]:
-                    give(file, row, data)
-                rows.append(row)
-        except ContentChanged:
-            return [*rows, CHANGED]
-        except OSError as exc:
-            return [*rows, exc.errno or errno.EIO]
-        finally:
-            os.close(directory_fd)
-    return rows
+    return with_group(root_fd, group, columns, read_one)
 
 
 def read_file(directory_fd: int, name: bytes, is_link: bool) -> tuple[FileRow, bytes]:

@@ -72,8 +72,8 @@ SIZES = (0, 1, 63, 64, 1024, 1025, 65_536, 262_145, 1_100_000)
 
 def hash_in_workers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start the worker processes after the first batch, however little there is to do."""
-    monkeypatch.setattr("snapd.disk.walk._INLINE_SECONDS", 0)
-    monkeypatch.setattr("snapd.disk.walk.WORKERS_FROM_SECONDS", 0)
+    monkeypatch.setattr("snapd.disk.tree_hash._INLINE_SECONDS", 0)
+    monkeypatch.setattr("snapd.disk.tree_hash.WORKERS_FROM_SECONDS", 0)
 
 
 def reference(asked: Sequence[tuple[Path, dict[str, object]]]) -> list[tuple[str, str]]:

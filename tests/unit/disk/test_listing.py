@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from snapd.disk.listing import DIRECTORY, Lister, Listing, source_error
+from snapd.disk.listing import DirectoryPaths, Lister, Listing, source_error
 from snapd.model.errors import AccessDenied, ActionFailed, SourceChanged
 
 
@@ -27,29 +27,58 @@ def listed(root: Path, root_fd: int, *, follow: bool) -> Listing:
     return lister.run(0o755)
 
 
-def test_entries_are_visited_in_the_order_of_whole_paths(tmp_path: Path, root_fd: int) -> None:
+def test_runs_are_in_the_order_of_whole_paths(tmp_path: Path, root_fd: int) -> None:
     listing = listed(tmp_path, root_fd, follow=False)
-    names = [listing.name(entry) for _, entry in listing.in_order()]
+    names = [
+        name
+        for _, first, end, _ in listing.runs()
+        for name in listing.names_between(first, end or first + 1)
+    ]
     assert b" ".join(names) == b"a-b a.b/ y a/ x a0 b/ c.txt c/ d/ z"
 
 
-def test_files_are_numbered_in_that_order(tmp_path: Path, root_fd: int) -> None:
+def test_files_are_numbered_by_directory(tmp_path: Path, root_fd: int) -> None:
     listing = listed(tmp_path, root_fd, follow=True)
-    numbers = [
-        listing.numbers[entry]
-        for _, entry in listing.in_order()
-        if listing.kinds[entry] != DIRECTORY
-    ]
-    assert numbers == list(range(8))
-    assert listing.file_count == 8
+    paths = DirectoryPaths(listing)
+    found = []
+    for file in range(listing.file_count):
+        directory, entry = listing.locate(file)
+        assert listing.file_firsts[directory] <= file < listing.end_of_files(directory)
+        found.append(paths.of(directory) + listing.name(entry))
+    assert b" ".join(found) == b"a-b a0 a.b/y a/x b/c.txt b/c/d/z link/c.txt link/c/d/z"
+    with pytest.raises(IndexError):
+        listing.locate(listing.file_count)
+    runs = [(file, end - first) for _, first, end, file in listing.runs() if end]
+    assert sum(count for _, count in runs) == listing.file_count
+    assert [file for file, _ in runs] == [0, 2, 3, 1, 4, 5, 6, 7]
 
 
-def test_groups_hold_every_file_once(tmp_path: Path, root_fd: int) -> None:
-    listing = listed(tmp_path, root_fd, follow=True)
-    groups = [group for group, _ in listing.groups(1)]
-    found = sorted(path + name for path, names, _ in groups for name in names)
-    assert b" ".join(found) == b"a-b a.b/y a/x a0 b/c.txt b/c/d/z link/c.txt link/c/d/z"
-    assert all(len(names) == len(links) == 1 for _, names, links in groups)
+def test_directories_know_their_own(tmp_path: Path, root_fd: int) -> None:
+    listing = listed(tmp_path, root_fd, follow=False)
+    paths = DirectoryPaths(listing)
+    below = [paths.of(number) for number in listing.directories_of(0)]
+    assert below == [b"a.b/", b"a/", b"b/"]
+    for number in range(len(listing.modes)):
+        status = (tmp_path / os.fsdecode(paths.of(number))).stat()
+        assert (listing.devices[number], listing.inodes[number]) == (status.st_dev, status.st_ino)
+    # In any order, also back up from somewhere deep.
+    deep = max(range(len(listing.modes)), key=listing.depths.__getitem__)
+    assert [paths.of(number) for number in (deep, 0, deep)] == [b"b/c/d/", b"", b"b/c/d/"]
+
+
+def test_name_that_is_shown_twice_counts_as_a_change(
+    tmp_path: Path, root_fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Lister._fit_names
+
+    def twice(lister: Lister, names: list[str], depth: int, suffix: bytes) -> list[bytes]:
+        if suffix and depth == 0:
+            names = [*names, "a0"]
+        return real(lister, names, depth, suffix)
+
+    monkeypatch.setattr(Lister, "_fit_names", twice)
+    with pytest.raises(SourceChanged, match="while it was listed"):
+        listed(tmp_path, root_fd, follow=False)
 
 
 def test_no_descriptor_is_left(tmp_path: Path, root_fd: int) -> None:

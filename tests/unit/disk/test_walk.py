@@ -29,8 +29,8 @@ def excluding(*patterns: str) -> Excludes:
 
 def hash_in_workers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start the worker processes after the first batch, however little there is to do."""
-    monkeypatch.setattr("snapd.disk.walk._INLINE_SECONDS", 0)
-    monkeypatch.setattr("snapd.disk.walk.WORKERS_FROM_SECONDS", 0)
+    monkeypatch.setattr("snapd.disk.tree_hash._INLINE_SECONDS", 0)
+    monkeypatch.setattr("snapd.disk.tree_hash.WORKERS_FROM_SECONDS", 0)
 
 
 def paths(tree: WalkedTree) -> list[str]:
