@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+from aiohttp import web
 from anyio import to_thread
 
 from snapd import __version__
@@ -88,19 +89,7 @@ async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
             handed_over=launch.control_fd,
         ) as listener:
             async with daemon.healthy(), daemon.opened() as node:
-                control = control_app(
-                    node.pulls,
-                    snapshots=node.snapshots,
-                    status=standing.status,
-                    rules=daemon.rules,
-                )
-                add_overview(control, daemon.overviews)
-                add_openapi(control)
-                add_receipts(control, node.receipt)
-                add_manifests(control, Path(launch.settings.cache.directory))
-                add_leases(control, node)
-                add_space(control, node)
-                add_care(control, node)
+                control = daemon.control(node)
                 # Before anybody asks, because their watchers ask for the jobs by name.
                 await node.pulls.resume()
                 async with serve_socket(control, listener):
@@ -139,17 +128,25 @@ class Daemon:
         self._permits = Permits.of(launch.settings)
         self._patience = anyio.CancelScope()
 
-    def rules(self) -> Rules:
-        """Say what callers of the control socket may do now."""
-        return self._permits.rules
+    def control(self, node: Node) -> web.Application:
+        """Make what the control socket serves."""
+        app = control_app(
+            node.pulls,
+            snapshots=node.snapshots,
+            status=self.standing.status,
+            rules=lambda: self._permits.rules,
+        )
+        add_overview(app, self.overviews)
+        add_openapi(app)
+        add_receipts(app, node.receipt)
+        add_manifests(app, Path(self.standing.settings.cache.directory))
+        add_leases(app, node)
+        add_space(app, node)
+        add_care(app, node)
+        return app
 
-    @asynccontextmanager
-    async def healthy(self) -> AsyncIterator[None]:
-        """Serve health and metrics, from before the node is open until after it is closed."""
-        listen = self.standing.settings.daemon.listen
-        if not listen:
-            yield
-            return
+    def health(self) -> web.Application:
+        """Make what is served over TCP."""
         app = health_app(
             self.metrics,
             unready_because=self.standing.unready_because,
@@ -159,7 +156,18 @@ class Daemon:
         add_page(app)
         add_overview(app, self.overviews)
         add_openapi(app)
-        async with serve_tcp(app, listen, or_any_port=self._launch.or_any_port) as address:
+        return app
+
+    @asynccontextmanager
+    async def healthy(self) -> AsyncIterator[None]:
+        """Serve health and metrics, from before the node is open until after it is closed."""
+        listen = self.standing.settings.daemon.listen
+        if not listen:
+            yield
+            return
+        async with serve_tcp(
+            self.health(), listen, or_any_port=self._launch.or_any_port
+        ) as address:
             self.standing.listen = address
             yield
 
