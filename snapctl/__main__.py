@@ -6,7 +6,6 @@ import io
 import os
 import signal
 import sys
-import traceback
 from types import FrameType
 from typing import TextIO
 
@@ -92,6 +91,8 @@ def _run(arguments: list[str], context: Context) -> int:
         error = error_of(failure)
         debugging = context.verbose or context.environment.get("SNAPSYNC_DEBUG")
         if isinstance(error, InternalError) and debugging:
+            import traceback
+
             traceback.print_exception(failure)
         return _fail(error, context, arguments)
 

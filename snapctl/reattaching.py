@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from snapctl.progress import PullProgress, follow
 from snapd.model.errors import (
@@ -17,8 +17,10 @@ from snapd.model.errors import (
     TimedOut,
     error_from_json,
 )
-from snapd.model.jobs import JobView
 from snapd.model.units import format_duration
+
+if TYPE_CHECKING:
+    from snapd.model.jobs import JobView
 
 ABSENCE_MAX_SECONDS = 300.0
 """How long a daemon may be away before it is taken for gone, when no --timeout says otherwise."""

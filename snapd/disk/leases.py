@@ -11,7 +11,6 @@ import errno
 import json
 import logging
 import os
-import secrets
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -165,7 +164,7 @@ class Leases:
             return None
 
     def _make(self, request: LeaseRequest, pid: int, uid: int | None) -> Lease:
-        lease_id = f"{lease_prefix(request.snapshot_id)}{secrets.token_hex(6)}"
+        lease_id = f"{lease_prefix(request.snapshot_id)}{os.urandom(6).hex()}"
         return Lease(
             lease_id,
             request.snapshot_id,

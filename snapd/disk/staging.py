@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -46,7 +45,7 @@ class Staging:
 
         Only while no other process looks for dead ones: the marker is not locked from the start.
         """
-        path = root / secrets.token_hex(8)
+        path = root / os.urandom(8).hex()
         path.mkdir(mode=0o700)
         with ExitStack() as undo:
             undo.callback(_remove_path, path)
@@ -69,7 +68,7 @@ class Staging:
 
     def new_name(self) -> str:
         """Invent a name that nobody else uses."""
-        return secrets.token_hex(12)
+        return os.urandom(12).hex()
 
     def place(self, text: bytes, name: str, dir_fd: int, *, durable: bool) -> None:
         """Write a small file, readable for all, that appears whole as `name` in a directory.
