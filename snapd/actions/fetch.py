@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 from anyio import to_thread
@@ -16,7 +16,7 @@ from snapd.model.plan import ObjectRef
 from snapd.model.settings import TransferSettings
 from snapd.remote.base import ByteRange, Get, GetOutcome, RemoteStore
 from snapd.runtime.flight import Flight
-from snapd.runtime.limits import Budget, Urgency
+from snapd.runtime.limits import BURST_SECONDS, Budget, Rate, Reservation, Urgency
 from snapd.runtime.observer import Observer
 
 VERIFICATION_TRIES = 2
@@ -29,6 +29,10 @@ RANGES_PER_OBJECT = 8
 """Parallel ranges of one large object; more would not make one object faster on a busy node."""
 
 
+RATED_BYTES_MIN = 64 * 1024
+"""The shortest range that a limited rate leads to: shorter ones are mostly overhead."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fetcher:
     """What every fetch needs: where bytes go, what may be in flight, who watches."""
@@ -37,6 +41,31 @@ class Fetcher:
     budget: Budget
     settings: TransferSettings
     observer: Observer
+    requests: Rate
+    bytes: Rate
+
+    @classmethod
+    def of(cls, blobs: Blobs, settings: TransferSettings, observer: Observer) -> Fetcher:
+        """Make one with the bounds that the settings name, which then fit each other."""
+        budget = Budget(objects=settings.objects_in_flight, size_bytes=settings.bytes_in_flight)
+        requests, size_bytes = Rate(settings.requests_per_second), Rate(settings.bytes_per_second)
+        return cls(blobs, budget, within_rates(settings), observer, requests, size_bytes)
+
+    async def admit(self, *, objects: int, size_bytes: int, urgency: Urgency) -> Reservation:
+        """Wait until so much may be asked for, and take a place in the budget for it.
+
+        Cancelled while waiting, nothing is held.
+        """
+        reservation = await self.budget.acquire(
+            objects=objects, size_bytes=size_bytes, urgency=urgency
+        )
+        try:
+            await self.requests.take(objects)
+            await self.bytes.take(size_bytes)
+        except BaseException:
+            reservation.release()
+            raise
+        return reservation
 
     async def fetch_small(
         self, store: RemoteStore, refs: Sequence[ObjectRef], flight: Flight[Digest]
@@ -150,10 +179,13 @@ class Fetcher:
 
         async def run_lane() -> None:
             for part in parts:
-                async with self.budget.hold(size_bytes=part.length, urgency=urgency):
-                    sink = writer.part(part.offset, part.length)
-                    get = Get(object_key(ref.digest), sink, part, part.length)
+                sink = writer.part(part.offset, part.length)
+                get = Get(object_key(ref.digest), sink, part, part.length)
+                reservation = await self.admit(objects=1, size_bytes=part.length, urgency=urgency)
+                try:
                     (outcome,) = await store.get_batch([get])
+                finally:
+                    reservation.release()
                 if isinstance(outcome, SnapsyncError):
                     failures.append(as_object_error(outcome, ref, store))
                     lanes.cancel_scope.cancel()
@@ -165,6 +197,19 @@ class Fetcher:
                 lanes.start_soon(run_lane)
         if failures:
             raise failures[0]
+
+
+def within_rates(settings: TransferSettings) -> TransferSettings:
+    """Make batches and ranges so small that a rate is kept within a fraction of a second."""
+    changes: dict[str, int] = {}
+    if settings.requests_per_second:
+        each = max(1, int(settings.requests_per_second * BURST_SECONDS))
+        changes["batch_objects"] = min(settings.batch_objects, each)
+    if settings.bytes_per_second:
+        each = max(RATED_BYTES_MIN, int(settings.bytes_per_second * BURST_SECONDS))
+        changes["batch_bytes"] = min(settings.batch_bytes, each)
+        changes["range_bytes"] = min(settings.range_bytes, each)
+    return replace(settings, **changes)
 
 
 def _ranges(size_bytes: int, step_bytes: int) -> Iterable[ByteRange]:

@@ -124,7 +124,7 @@ class Gathering:
 
     async def _launch_small(self, batches: Iterable[list[ObjectRef]]) -> None:
         for batch in batches:
-            reservation = await self._fetcher.budget.acquire(
+            reservation = await self._fetcher.admit(
                 objects=len(batch),
                 size_bytes=sum(ref.size_bytes for ref in batch),
                 urgency=self._urgency,

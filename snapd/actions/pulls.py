@@ -346,8 +346,7 @@ async def open_pulls(
 ) -> AsyncIterator[Pulls]:
     """Keep pulls for the length of the block; leaving it cancels those that still run."""
     transfer = settings.transfer
-    budget = Budget(objects=transfer.objects_in_flight, size_bytes=transfer.bytes_in_flight)
-    fetcher = Fetcher(cache.blobs, budget, transfer, observer)
+    fetcher = Fetcher.of(cache.blobs, transfer, observer)
     sweeper = Sweeper(cache, settings.cache, observer=observer, now=now)
     async with background_tasks() as task_group:
         workshop = Workshop(

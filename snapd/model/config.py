@@ -8,8 +8,8 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
-from types import MappingProxyType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import MappingProxyType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from snapd.model.access import parse_subject
 from snapd.model.addresses import is_loopback
@@ -45,6 +45,8 @@ _MAY_BE_ZERO = frozenset(
     {
         "quarantine_max_bytes",
         "bytes_per_second",
+        "requests_per_second",
+        "workers",
         "max_bytes",
         "min_free_bytes",
         "orphan_seconds",
@@ -169,6 +171,8 @@ def _read(value: object, hint: Any, key: str) -> object:
         return _choice(value, get_args(hint))
     if get_origin(hint) is tuple:
         return _texts(value)
+    if get_origin(hint) in (Union, UnionType):
+        return _number_or_word(value, hint, key)
     if hint is int or hint is float:
         return _number(_from_text(value, key), hint, key)
     if type(value) is not hint:
@@ -176,6 +180,13 @@ def _read(value: object, hint: Any, key: str) -> object:
             "true or false is expected" if hint is bool else "a string is expected"
         )
     return value
+
+
+def _number_or_word(value: object, hint: Any, key: str) -> object:
+    number, words = get_args(hint)
+    if isinstance(value, str):
+        return _choice(value, (*get_args(words), "a number"))
+    return _number(value, number, key)
 
 
 def _choice(value: object, choices: tuple[str, ...]) -> object:

@@ -1,12 +1,16 @@
-"""A budget of what may be in flight: so many objects, so many bytes, the urgent first."""
+"""What bounds work: a budget of what may be in flight, and a rate at which it may begin."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
+
+BURST_SECONDS = 0.25
+"""What was not used for so long may be made up for at once."""
 
 Urgency = Callable[[], int]
 """Read when a place is given away, so that a waiter can become more urgent. Lower goes first."""
@@ -131,3 +135,33 @@ class Reservation:
         if self._budget is not None:
             budget, self._budget = self._budget, None
             budget._give_back(self._objects, self._size_bytes)  # noqa: SLF001 - its other half
+
+
+class Rate:
+    """Lets so many units pass in a second, in the order of asking; 0 lets everything pass.
+
+    An amount passes whole once those before it have been paid for, so it may be of any size: the
+    next one waits the longer.
+    """
+
+    def __init__(
+        self,
+        per_second: float,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        self._per_second = per_second
+        self._now = now
+        self._sleep = sleep
+        self._paid_until = now()
+
+    async def take(self, amount: float) -> None:
+        """Wait until `amount` units may pass. Cancelled while waiting, they count as passed."""
+        if not self._per_second:
+            return
+        now = self._now()
+        begins_at = max(self._paid_until, now - BURST_SECONDS)
+        self._paid_until = begins_at + amount / self._per_second
+        if begins_at > now:
+            await self._sleep(begins_at - now)

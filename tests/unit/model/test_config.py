@@ -124,6 +124,8 @@ def test_stores_keep_their_order_and_their_keys() -> None:
         ("[cache]\nhigh_watermark = 1.5", "low_watermark is at most high_watermark"),
         ("[cache]\nhigh_watermark = 0.5", "low_watermark is at most high_watermark"),
         ("[log]\nlevel = 'trace'", "one of debug, info, warning, error is expected"),
+        ("[transfer]\nworkers = 'many'", "one of auto, a number is expected"),
+        ("[transfer]\nworkers = 1.5", "a whole number is expected"),
         ("[log\n", "not TOML"),
     ],
 )
@@ -143,3 +145,10 @@ def test_zero_is_allowed_where_it_means_something() -> None:
 def test_a_document_is_checked_without_toml_as_well() -> None:
     with pytest.raises(InvalidConfig, match=r"\[cache\] directory = None"):
         settings_from_document({"cache": {"directory": None}})
+
+
+def test_a_number_or_a_word() -> None:
+    assert load_settings("").transfer.workers == "auto"
+    assert load_settings("[transfer]\nworkers = 'auto'").transfer.workers == "auto"
+    assert load_settings("[transfer]\nworkers = 0").transfer.workers == 0
+    assert load_settings("[transfer]\nworkers = 3").transfer.workers == 3

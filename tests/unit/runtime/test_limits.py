@@ -4,7 +4,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from snapd.runtime.limits import Budget
+from snapd.runtime.limits import BURST_SECONDS, Budget, Rate
 
 
 async def settle() -> None:
@@ -130,3 +130,40 @@ async def test_resize_admits_waiters(objects: int) -> None:
         assert budget.waiting == 1
         budget.resize(objects=1 + objects)
     assert budget.objects_in_flight == 2
+
+
+class Clock:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+async def test_a_rate_lets_amounts_pass_one_after_the_other() -> None:
+    clock = Clock()
+    rate = Rate(10, now=lambda: clock.now, sleep=clock.sleep)
+    passed_at = []
+    for amount in (5, 40, 1, 1):
+        await rate.take(amount)
+        passed_at.append(clock.now - 100)
+    assert passed_at == pytest.approx([0, 0.5, 4.5, 4.6])
+
+
+async def test_what_was_not_used_is_made_up_for_only_a_little() -> None:
+    clock = Clock()
+    rate = Rate(100, now=lambda: clock.now, sleep=clock.sleep)
+    clock.now += 3600
+    for _ in range(200):
+        await rate.take(1)
+    assert clock.now - 3700 == pytest.approx(1.99 - BURST_SECONDS)
+
+
+async def test_no_rate_lets_everything_pass() -> None:
+    clock = Clock()
+    rate = Rate(0, now=lambda: clock.now, sleep=clock.sleep)
+    await rate.take(10**12)
+    await rate.take(10**12)
+    assert clock.now == 100
