@@ -26,6 +26,7 @@ import asyncio, sys, snapdir
 async def main(source, store):
     print(await snapdir.push(source, snapdir.StoreUri(store)), flush=True)
 asyncio.run(main(*sys.argv[1:]))
+print("BENCH-OK", flush=True)
 """
 
 
@@ -101,6 +102,6 @@ def _pushed(source: Path, store: Path) -> Manifest:
         )
     if not done.stdout:
         raise SystemExit(f"snapdir could not write the store:\n{done.stderr}")
-    snapshot_id = done.stdout.strip()
+    snapshot_id = done.stdout.splitlines()[0]
     parts = (snapshot_id[0:3], snapshot_id[3:6], snapshot_id[6:9], snapshot_id[9:])
     return Manifest.parse(store.joinpath(".manifests", *parts).read_bytes())
