@@ -17,6 +17,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 
+from snapd.model.errors import SnapsyncError
 from snapd.model.jobs import ENDED_STATES, JobView, Step
 from snapd.runtime.durations import Durations
 from snapd.runtime.numbers import NodeNumbers, NumbersCollector
@@ -25,10 +26,15 @@ from snapd.runtime.observer import EvictionCause, ObjectSource, Observer, Refusa
 REQUEST_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 PULL_BUCKETS_SECONDS = (0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 180.0, 600.0, 1800.0, 7200.0)
 USUAL_REFUSALS = (*get_args(RefusalReason), "queue_full", "store_not_allowed", "daemon_stopping")
-USUAL_FAILURES = ("digest_mismatch", "store_unreachable", "store_failing", "no_space")
-USUAL_RETRIES = ("throttled", "store_failing", "store_unreachable", "connection_lost", "stalled")
 
 _C = TypeVar("_C", bound="_Labelled")
+
+
+def _codes(kind: type[SnapsyncError] = SnapsyncError, *, retryable: bool = False) -> set[str]:
+    """List the codes of all errors, or of those after which a request is asked again."""
+    below = (_codes(each, retryable=retryable) for each in kind.__subclasses__())
+    own = {kind.code} if kind.retryable or not retryable else set()
+    return own.union(*below)
 
 
 class _Labelled(Protocol):
@@ -99,7 +105,7 @@ class Metrics(Observer):
             "snapd_pull_failures",
             "Pulls that failed, by the error's code.",
             "code",
-            *USUAL_FAILURES,
+            *sorted(_codes()),
         )
         self._refused = self._counters(
             "snapd_pulls_refused", "Pulls that were refused.", "reason", *USUAL_REFUSALS
@@ -137,7 +143,10 @@ class Metrics(Observer):
             "get",
         )
         self._retries = self._counters(
-            "snapd_store_retries", "Requests asked again, by reason.", "reason", *USUAL_RETRIES
+            "snapd_store_retries",
+            "Requests asked again, by reason.",
+            "reason",
+            *sorted(_codes(retryable=True)),
         )
         self._transfer_limits = _Children(
             Gauge(

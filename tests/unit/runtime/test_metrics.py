@@ -125,6 +125,8 @@ def test_known_series_exist_before_anything_happens() -> None:
     assert seen["snapd_config_reloads_total", "refused"] == 0
     assert seen["snapd_pulls_refused_total", "queue_full"] == 0
     assert seen["snapd_store_retries_total", "throttled"] == 0
+    assert ("snapd_store_retries_total", "access_denied") not in seen
+    assert seen["snapd_pull_failures_total", "cache_full"] == 0
 
 
 def test_two_nodes_in_one_process_do_not_mix() -> None:
