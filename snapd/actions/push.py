@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from random import Random
+from threading import Lock
 from typing import Literal
 
 import anyio
 from anyio import from_thread, to_thread
 
-from snapd.actions.presence import Presence, PushObjects, batches_of, look_up, read_again
+from snapd.actions.forward import Forwarder
+from snapd.actions.presence import (
+    Presence,
+    PushObjects,
+    batches_of,
+    confirm_sample,
+    list_few,
+    look_up,
+    read_again,
+)
 from snapd.actions.read import read_manifest
-from snapd.disk.pushed import PushedSnapshots
-from snapd.disk.source import Source, SourceObject, SourceReader, open_source
-from snapd.disk.walk import WalkedTree, WalkOptions, WalkProgress, walk
+from snapd.actions.upload import LargeObject, SmallObject, UploadListener, Uploads, open_uploads
+from snapd.disk.pushed import Pushed, PushedSnapshots
+from snapd.disk.source import Source, open_source
+from snapd.disk.walk import WalkedTree, WalkOptions, WalkProgress, absolute_root, walk
 from snapd.model.errors import SnapsyncError
-from snapd.model.ids import SnapshotId
-from snapd.model.layout import manifest_key, object_key
+from snapd.model.ids import Digest, SnapshotId
+from snapd.model.layout import manifest_key
 from snapd.model.manifest import Manifest
 from snapd.model.settings import TransferSettings
 from snapd.remote.base import Put, RemoteStore
-from snapd.runtime.limits import Budget
 
-_LARGE_TRIES = 2
-_LARGE_AT_ONCE = 2
+_RELIANCES_MAX = 16
+"""So many pushes in a row may rely on the one before; the next looks at every object."""
 
 PushStep = Literal["walking", "looking", "verifying", "uploading", "finishing"]
 
@@ -50,7 +61,10 @@ class PushOptions:
 
 @dataclass(frozen=True, slots=True)
 class PushProgress:
-    """How far a push is. Objects and bytes are those to be uploaded, or to be verified."""
+    """How far a push is. Objects and bytes are those to be uploaded, or to be verified.
+
+    What a store lacks is uploaded while the rest is still hashed; then no totals are known yet.
+    """
 
     step: PushStep
     walk: WalkProgress = field(default_factory=WalkProgress)
@@ -91,41 +105,77 @@ async def push(
 ) -> PushReport:
     """Put the directory `source` into `store`.
 
-    After success the store has every object of the snapshot, as far as its listing or the parent
-    tells, and the manifest. After a failure or a cancellation it may have some objects more and no
-    new manifest. An object that is there is trusted if it has the right size; with `verify` each
-    is read and hashed, and a damaged one written anew. Raises `SourceChanged` naming a file that
-    is not any more what was hashed, what `walk` raises, and the store's errors. `on_progress` is
-    also called from worker threads, never by two at once.
+    After success the store has the manifest and every object of it, as far as its answers tell, or
+    the manifest of the parent, which was there before and after ours was written. After a failure
+    or a cancellation it may have some objects more and no new manifest. An object that is there is
+    trusted if it has the right size; with `verify` each is read and hashed, and a damaged one
+    written anew. Raises `SourceChanged` naming a file that is not any more what was hashed, what
+    `walk` raises, and the store's errors. `on_progress` is also called from worker threads, never
+    by two at once.
     """
     started_at = time.monotonic()
+    tally = _Tally(on_progress)
+    last = await _last(store, source, options)
+    tree, sent = await _walk(store, source, options, tally, forward=_may_forward(options, last))
+    objects = await to_thread.run_sync(PushObjects, tree)
+    await to_thread.run_sync(objects.count_as_sent, sent)
+    tally.show("looking", objects_total=len(objects))
+    parent = await _parent(store, tree, options, last)
+    relied = await _find_present(store, objects, options, parent, tally)
+    if not options.dryrun:
+        await _upload(store, tree, objects, options, tally)
+        tally.show("finishing")
+        await _finish(store, tree, objects, options, tally, relied)
+        await _remember(store, tree, options, last if relied else None)
+    return replace(_planned(tree, objects), seconds=time.monotonic() - started_at)
+
+
+async def _last(store: RemoteStore, source: Path, options: PushOptions) -> Pushed | None:
+    if options.pushed_directory is None:
+        return None
+    pushed = PushedSnapshots(options.pushed_directory)
+    return await to_thread.run_sync(pushed.last, absolute_root(source), str(store.uri))
+
+
+def _may_forward(options: PushOptions, last: Pushed | None) -> bool:
+    """Tell whether this may be a first push, of which the store has little."""
+    return last is None and not (options.parent or options.verify or options.dryrun)
+
+
+async def _walk(
+    store: RemoteStore, source: Path, options: PushOptions, tally: _Tally, *, forward: bool
+) -> tuple[WalkedTree, set[bytes]]:
+    """Walk, and tell which objects went to the store meanwhile and were not there before."""
 
     def on_walked(progress: WalkProgress) -> None:
         from_thread.check_cancelled()
-        on_progress(PushProgress("walking", progress))
+        tally.on_walked(progress)
 
-    tree = await to_thread.run_sync(partial(walk, source, options.walk, on_walked))
-    objects = await to_thread.run_sync(PushObjects, tree)
-    on_progress(PushProgress("looking", objects_total=len(objects)))
-    await _find_present(store, tree, objects, options, on_progress)
-    report = _planned(tree, objects)
-    if not options.dryrun:
-        await _upload(store, tree, objects, options.transfer, on_progress)
-        on_progress(PushProgress("finishing"))
-        await _write_manifest(store, tree.manifest)
-        await _remember(store, tree, options)
-    return replace(report, seconds=time.monotonic() - started_at)
+    if not forward:
+        return await to_thread.run_sync(partial(walk, source, options.walk, on_walked)), set()
+
+    def walk_and_forward() -> WalkedTree:
+        tree = walk(source, options.walk, on_walked, forwarder)
+        forwarder.flush()
+        return tree
+
+    forwarder = Forwarder(absolute_root(source), options.transfer, partial(list_few, store))
+    with closing(forwarder):
+        async with open_uploads(store, options.transfer, tally) as forwarder.uploads:
+            tree = await to_thread.run_sync(walk_and_forward)
+    return tree, forwarder.sent - tally.existed
 
 
 def _planned(tree: WalkedTree, objects: PushObjects) -> PushReport:
-    lacking = objects.indexes(Presence.ABSENT, Presence.DAMAGED)
+    lacking = objects.indexes(Presence.ABSENT, Presence.DAMAGED, Presence.SENT, Presence.REPAIRED)
     return PushReport(
         snapshot_id=tree.manifest.id,
         files=tree.manifest.file_count,
         objects_total=len(objects),
         objects_uploaded=len(lacking),
         objects_present=len(objects) - len(lacking),
-        objects_repaired=objects.states.count(Presence.DAMAGED),
+        objects_repaired=objects.states.count(Presence.DAMAGED)
+        + objects.states.count(Presence.REPAIRED),
         bytes_total=sum(map(objects.size_bytes, range(len(objects)))),
         bytes_uploaded=sum(map(objects.size_bytes, lacking)),
         seconds=0.0,
@@ -134,206 +184,215 @@ def _planned(tree: WalkedTree, objects: PushObjects) -> PushReport:
 
 async def _find_present(
     store: RemoteStore,
-    tree: WalkedTree,
     objects: PushObjects,
     options: PushOptions,
-    on_progress: ProgressReceiver,
-) -> None:
-    parent = await _parent(store, tree, options)
+    parent: Manifest | None,
+    tally: _Tally,
+) -> SnapshotId | None:
+    """Settle every object; tell which parent was relied on for that, if any."""
+    relied = None
     if parent is not None:
-        await to_thread.run_sync(objects.take_from_parent, parent)
+        taken = await to_thread.run_sync(objects.take_from_parent, parent)
+        if taken and await confirm_sample(store, objects, taken, Random()):
+            relied = parent.id
     await look_up(store, objects)
-    if not options.verify:
-        return
-    present = objects.indexes(Presence.PRESENT)
-    progress = PushProgress(
-        "verifying",
-        objects_total=len(present),
-        bytes_total=sum(map(objects.size_bytes, present)),
-    )
-    counter = _Counter(progress, on_progress)
-    await read_again(store, objects, options.transfer, counter.add)
+    if options.verify:
+        present = objects.indexes(Presence.PRESENT)
+        tally.show(
+            "verifying",
+            objects_total=len(present),
+            bytes_total=sum(map(objects.size_bytes, present)),
+        )
+        await read_again(store, objects, options.transfer, tally.on_read)
+    return relied
 
 
-async def _parent(store: RemoteStore, tree: WalkedTree, options: PushOptions) -> Manifest | None:
+async def _parent(
+    store: RemoteStore, tree: WalkedTree, options: PushOptions, last: Pushed | None
+) -> Manifest | None:
     """Read the parent's manifest; one that was only remembered is no error if it is not there.
 
     A snapshot is not its own parent by remembrance: pushing it again looks at every object, so
-    that it repairs a store that lost some.
+    that it repairs a store that lost some. So does now and then any push. In a directory looking
+    at everything costs less than reading a manifest.
     """
     if options.parent is not None:
         return await read_manifest(store, options.parent)
-    if options.pushed_directory is None:
+    if last is None or last.snapshot_id == tree.manifest.id or store.uri.scheme == "file":
         return None
-    last = await to_thread.run_sync(
-        PushedSnapshots(options.pushed_directory).last, tree.root, str(store.uri)
-    )
-    if last is None or last == tree.manifest.id:
+    if last.reliances >= _RELIANCES_MAX:
         return None
     try:
-        return await read_manifest(store, last)
+        return await read_manifest(store, last.snapshot_id)
     except SnapsyncError:
         # A hint that does not hold costs the requests that it would have saved.
         return None
 
 
-async def _remember(store: RemoteStore, tree: WalkedTree, options: PushOptions) -> None:
+async def _remember(
+    store: RemoteStore, tree: WalkedTree, options: PushOptions, relied: Pushed | None
+) -> None:
     if options.pushed_directory is not None:
         pushed = PushedSnapshots(options.pushed_directory)
-        await to_thread.run_sync(pushed.remember, tree.root, str(store.uri), tree.manifest.id)
+        reliances = relied.reliances + 1 if relied else 0
+        this = Pushed(tree.manifest.id, reliances)
+        await to_thread.run_sync(pushed.remember, tree.root, str(store.uri), this)
 
 
-class _Counter:
-    """Adds up what is done and tells it."""
+class _Tally(UploadListener):
+    """Adds up what is done and tells it, from whatever thread, to one at a time."""
 
-    def __init__(self, progress: PushProgress, on_progress: ProgressReceiver) -> None:
-        self._progress = progress
+    def __init__(self, on_progress: ProgressReceiver) -> None:
         self._on_progress = on_progress
-        on_progress(progress)
+        self._lock = Lock()
+        self._progress = PushProgress("walking")
+        self.existed: set[bytes] = set()
 
-    def add(self, size_bytes: int, objects: int = 1) -> None:
-        done = self._progress
-        self._progress = replace(
-            done,
-            objects_done=done.objects_done + objects,
-            bytes_done=done.bytes_done + size_bytes,
-        )
-        self._on_progress(self._progress)
+    def on_walked(self, walked: WalkProgress) -> None:
+        """Take note of how far the walk is."""
+        with self._lock:
+            self._tell(replace(self._progress, walk=walked))
+
+    def show(self, step: PushStep, objects_total: int = 0, bytes_total: int = 0) -> None:
+        """Begin a step, of which nothing is done yet."""
+        with self._lock:
+            self._tell(
+                PushProgress(
+                    step,
+                    self._progress.walk,
+                    objects_total=objects_total,
+                    bytes_total=bytes_total,
+                )
+            )
+
+    def begin_upload(self, report: PushReport, *, left_objects: int, left_bytes: int) -> None:
+        """Tell what is to be uploaded, of which some has been while it was hashed."""
+        with self._lock:
+            self._tell(
+                PushProgress(
+                    "uploading",
+                    self._progress.walk,
+                    objects_total=report.objects_uploaded,
+                    objects_done=report.objects_uploaded - left_objects,
+                    bytes_total=report.bytes_uploaded,
+                    bytes_done=report.bytes_uploaded - left_bytes,
+                )
+            )
+
+    def on_read(self, size_bytes: int) -> None:
+        """Count an object that was read."""
+        self._add(objects=1, size_bytes=size_bytes)
+
+    def on_bytes(self, size_bytes: int) -> None:
+        """Count bytes that were sent."""
+        self._add(objects=0, size_bytes=size_bytes)
+
+    def on_object(self, digest: Digest, *, existed: bool) -> None:
+        """Count an object that was sent."""
+        if existed:
+            self.existed.add(bytes.fromhex(digest))
+        self._add(objects=1, size_bytes=0)
+
+    def _add(self, *, objects: int, size_bytes: int) -> None:
+        with self._lock:
+            done = self._progress
+            self._tell(
+                replace(
+                    done,
+                    step="uploading" if done.step == "walking" else done.step,
+                    objects_done=done.objects_done + objects,
+                    bytes_done=done.bytes_done + size_bytes,
+                )
+            )
+
+    def _tell(self, progress: PushProgress) -> None:
+        self._progress = progress
+        self._on_progress(progress)
 
 
 async def _upload(
     store: RemoteStore,
     tree: WalkedTree,
     objects: PushObjects,
-    settings: TransferSettings,
-    on_progress: ProgressReceiver,
+    options: PushOptions,
+    tally: _Tally,
 ) -> None:
     """Write what the store lacks, then make sure that the source is still what was hashed."""
     lacking = objects.indexes(Presence.ABSENT, Presence.DAMAGED)
-    progress = PushProgress(
-        "uploading",
-        objects_total=len(lacking),
-        bytes_total=sum(map(objects.size_bytes, lacking)),
+    tally.begin_upload(
+        _planned(tree, objects),
+        left_objects=len(lacking),
+        left_bytes=sum(map(objects.size_bytes, lacking)),
     )
     with open_source(tree) as source:
-        upload = _Upload(store, source, objects, settings, _Counter(progress, on_progress))
-        await upload.run(lacking)
+        async with open_uploads(store, options.transfer, tally) as uploads:
+            await _put_all(source, objects, lacking, options.transfer, uploads)
+        objects.count_as_uploaded(lacking)
         await to_thread.run_sync(source.check_unchanged)
 
 
-class _Upload:
-    """One run over the objects that a store lacks; the first failure ends it."""
+async def _put_all(
+    source: Source,
+    objects: PushObjects,
+    indexes: list[int],
+    settings: TransferSettings,
+    uploads: Uploads,
+) -> None:
+    limit = settings.large_object_bytes
+    small = [index for index in indexes if objects.size_bytes(index) < limit]
+    large = [index for index in indexes if objects.size_bytes(index) >= limit]
 
-    def __init__(
-        self,
-        store: RemoteStore,
-        source: Source,
-        objects: PushObjects,
-        settings: TransferSettings,
-        counter: _Counter,
-    ) -> None:
-        self._store = store
-        self._source = source
-        self._objects = objects
-        self._settings = settings
-        self._counter = counter
-        self._failure: SnapsyncError | None = None
-        self._budget = Budget(
-            objects=settings.objects_in_flight, size_bytes=settings.bytes_in_flight
-        )
-        self._large_places = anyio.CapacityLimiter(_LARGE_AT_ONCE)
+    def is_absent(index: int) -> bool:
+        return objects.states[index] == Presence.ABSENT
 
-    async def run(self, indexes: list[int]) -> None:
-        """Upload these; raises the first failure, when nothing is under way any more."""
-        limit = self._settings.large_object_bytes
-        size_of = self._objects.size_bytes
-        small = [index for index in indexes if size_of(index) < limit]
-        large = [index for index in indexes if size_of(index) >= limit]
-        async with anyio.create_task_group() as group:
-            self._scope = group.cancel_scope
-            group.start_soon(self._start_large, large)
-            for batch in batches_of(self._objects, small, self._settings):
-                size_bytes = sum(map(size_of, batch))
-                place = await self._budget.acquire(objects=len(batch), size_bytes=size_bytes)
-                group.start_soon(self._put_batch, batch, place.release)
-        if self._failure is not None:
-            raise self._failure
+    async def put_large() -> None:
+        for index in large:
+            item = objects[index]
+            read = partial(source.reader, item)
+            await uploads.put_large(LargeObject(item, read, is_absent(index)))
 
-    async def _put_batch(self, batch: list[int], release: Callable[[], None]) -> None:
-        try:
-            outcomes = await self._store.put_batch([self._put(index) for index in batch])
-        finally:
-            release()
-        for index, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, SnapsyncError):
-                self._fail(outcome)
-                return
-            self._counter.add(self._objects.size_bytes(index))
+    async with anyio.create_task_group() as group:
+        group.start_soon(put_large)
+        for batch in batches_of(objects, small, settings):
+            items = [(objects[index], is_absent(index)) for index in batch]
+            await uploads.put_small(
+                [
+                    SmallObject(item.digest, item.size_bytes, partial(source.read, item), absent)
+                    for item, absent in items
+                ]
+            )
 
-    def _put(self, index: int) -> Put:
-        item = self._objects[index]
-        return Put(
-            object_key(item.digest),
-            partial(self._source.read, item),
-            item.size_bytes,
-            if_absent=self._objects.states[index] == Presence.ABSENT,
-        )
 
-    async def _start_large(self, indexes: list[int]) -> None:
-        async with anyio.create_task_group() as group:
-            for index in indexes:
-                await self._large_places.acquire_on_behalf_of(index)
-                group.start_soon(self._put_large, index)
+async def _finish(
+    store: RemoteStore,
+    tree: WalkedTree,
+    objects: PushObjects,
+    options: PushOptions,
+    tally: _Tally,
+    relied: SnapshotId | None,
+) -> None:
+    """Write the manifest. The one that was relied on must be there before and after that.
 
-    async def _put_large(self, index: int) -> None:
-        try:
-            for tries_left in reversed(range(_LARGE_TRIES)):
-                try:
-                    await self._put_large_once(index)
-                except SnapsyncError as error:
-                    if not error.retryable or not tries_left:
-                        self._fail(error)
-                        return
-                else:
-                    return
-        finally:
-            self._large_places.release_on_behalf_of(index)
+    Whoever cleans a store takes a manifest away before its objects, and keeps the objects of those
+    that are there. So if the parent's is still there after ours came, nothing of it was taken; if
+    not, every object is looked for again, and what was taken is uploaded.
+    """
+    for write in (True, False):
+        if relied is not None and not await _is_there(store, relied):
+            relied = None
+            objects.forget(objects.indexes(Presence.PRESENT))
+            await look_up(store, objects)
+            await _upload(store, tree, objects, options, tally)
+            tally.show("finishing")
+        if write:
+            await _write_manifest(store, tree.manifest)
 
-    async def _put_large_once(self, index: int) -> None:
-        item = self._objects[index]
-        reader = await to_thread.run_sync(self._source.reader, item)
-        try:
-            async with aclosing(self._parts(reader, item)) as parts:
-                await self._store.put_large(
-                    object_key(item.digest),
-                    parts,
-                    size_bytes=item.size_bytes,
-                    if_absent=self._objects.states[index] == Presence.ABSENT,
-                )
-        except BaseException:
-            self._counter.add(reader.left_bytes - item.size_bytes, objects=0)
-            raise
-        finally:
-            reader.close()
-        self._counter.add(reader.left_bytes)
 
-    async def _parts(self, reader: SourceReader, item: SourceObject) -> AsyncGenerator[bytes, None]:
-        """Read the file part by part. The last part is only given once the hash is right, so that
-        a store never gets all bytes of a wrong body."""
-        part_bytes = self._store.large_part_bytes
-        left = item.size_bytes
-        while left:
-            part = await to_thread.run_sync(reader.read, min(part_bytes, left))
-            left -= len(part)
-            if not left:
-                await to_thread.run_sync(reader.check_end)
-            self._counter.add(len(part), objects=0)
-            yield part
-
-    def _fail(self, error: SnapsyncError) -> None:
-        if self._failure is None:
-            self._failure = error
-        self._scope.cancel()
+async def _is_there(store: RemoteStore, snapshot_id: SnapshotId) -> bool:
+    (found,) = await store.head_batch([manifest_key(snapshot_id)])
+    if isinstance(found, SnapsyncError):
+        raise found
+    return found is not None
 
 
 async def _write_manifest(store: RemoteStore, manifest: Manifest) -> None:

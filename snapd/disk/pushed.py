@@ -7,9 +7,18 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
+from typing import NamedTuple
 
 from snapd.model.errors import InvalidId
 from snapd.model.ids import SnapshotId, digest_of, parse_snapshot_id
+
+
+class Pushed(NamedTuple):
+    """A snapshot that a store was given, and how many pushes in a row before it relied on another
+    snapshot instead of looking at every object."""
+
+    snapshot_id: SnapshotId
+    reliances: int = 0
 
 
 class PushedSnapshots:
@@ -21,17 +30,22 @@ class PushedSnapshots:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def last(self, source: str, store: str) -> SnapshotId | None:
+    def last(self, source: str, store: str) -> Pushed | None:
         """Tell the last snapshot pushed from `source` to `store`, if it is known."""
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, InvalidId):
             document = json.loads(self._file(source, store).read_bytes())
             if (document["directory"], document["store"]) == (source, store):
-                return parse_snapshot_id(document["id"])
+                return Pushed(parse_snapshot_id(document["id"]), int(document["reliances"]))
         return None
 
-    def remember(self, source: str, store: str, snapshot_id: SnapshotId) -> None:
+    def remember(self, source: str, store: str, pushed: Pushed) -> None:
         """Write it down, whole or not at all."""
-        document = {"directory": source, "store": store, "id": snapshot_id}
+        document = {
+            "directory": source,
+            "store": store,
+            "id": pushed.snapshot_id,
+            "reliances": pushed.reliances,
+        }
         file = self._file(source, store)
         temporary = file.with_name(f".{token_hex(8)}.tmp")
         with suppress(OSError):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -57,32 +58,18 @@ class Source:
 
     def read(self, item: SourceObject) -> bytes:
         """Read a small file whole; its hash is checked."""
-        reader = self.reader(item)
-        try:
-            # One byte more than there should be, to see the end.
-            data = reader.read(item.size_bytes + 1)
-            reader.check_end()
-        finally:
-            reader.close()
-        return data
+        return read_whole(self.reader(item), item)
 
     def reader(self, item: SourceObject) -> SourceReader:
         """Open a file for reading in pieces; whoever asks closes it."""
-        directory, _, name = item.path[2:].encode().rpartition(b"/")
-        is_link = bool(self._tree.facts.links[item.number])
-        try:
-            directory_fd = open_below(self._root_fd, directory)
-            try:
-                flags = _FILE_FLAGS if is_link else _FILE_FLAGS | os.O_NOFOLLOW
-                fd = os.open(name, flags, dir_fd=directory_fd)
-            finally:
-                os.close(directory_fd)
-        except OSError as exc:
-            raise source_error(exc, self._shown(item.path)) from exc
-        if not self._tree.facts.same(item.number, os.fstat(fd)):
-            os.close(fd)
-            raise self._changed(item.path)
-        return SourceReader(fd, item, self._changed(item.path))
+        facts = self._tree.facts
+        return open_content(
+            self._tree.root,
+            self._root_fd,
+            item,
+            is_link=bool(facts.links[item.number]),
+            same=partial(facts.same, item.number),
+        )
 
     def check_unchanged(self) -> None:
         """Compare what tells every file apart with what it was when it was hashed."""
@@ -128,8 +115,48 @@ class Source:
         return f"{self._tree.root.rstrip('/')}/{path[2:]}"
 
     def _changed(self, path: str) -> SnapsyncError:
-        shown = self._shown(path)
-        return SourceChanged(f"{shown!r} changed after it was hashed", path=shown)
+        return _changed(self._shown(path))
+
+
+def open_content(
+    root: str,
+    root_fd: int,
+    item: SourceObject,
+    *,
+    is_link: bool,
+    same: Callable[[os.stat_result], bool],
+) -> SourceReader:
+    """Open a hashed file for reading in pieces, if `same` says that it still looks as it did."""
+    directory, _, name = item.path[2:].encode().rpartition(b"/")
+    shown = f"{root.rstrip('/')}/{item.path[2:]}"
+    try:
+        directory_fd = open_below(root_fd, directory)
+        try:
+            flags = _FILE_FLAGS if is_link else _FILE_FLAGS | os.O_NOFOLLOW
+            fd = os.open(name, flags, dir_fd=directory_fd)
+        finally:
+            os.close(directory_fd)
+    except OSError as exc:
+        raise source_error(exc, shown) from exc
+    if not same(os.fstat(fd)):
+        os.close(fd)
+        raise _changed(shown)
+    return SourceReader(fd, item, _changed(shown))
+
+
+def read_whole(reader: SourceReader, item: SourceObject) -> bytes:
+    """Read all of a small file that was just opened, check its hash, and close it."""
+    try:
+        # One byte more than there should be, to see the end.
+        data = reader.read(item.size_bytes + 1)
+        reader.check_end()
+    finally:
+        reader.close()
+    return data
+
+
+def _changed(shown: str) -> SnapsyncError:
+    return SourceChanged(f"{shown!r} changed after it was hashed", path=shown)
 
 
 class SourceReader:

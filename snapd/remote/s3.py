@@ -40,7 +40,7 @@ from snapd.remote.exchanges import Reply, Request
 from snapd.remote.lanes import Lanes, open_lanes
 from snapd.remote.s3_documents import Page, parse_page
 from snapd.remote.s3_errors import code_of
-from snapd.remote.s3_multipart import PART_BYTES, Upload
+from snapd.remote.s3_multipart import PART_BYTES, Upload, room_for_parts
 from snapd.remote.s3_wire import BUCKET_TARGET, S3Wire
 from snapd.remote.transport import open_transport
 from snapd.runtime.observer import Observer
@@ -60,6 +60,7 @@ class S3Store:
         self._wire = wire
         self._backoff = backoff
         self._observer = observer
+        self._room = room_for_parts()
         self._root = f"{uri.path}/" if uri.path else ""
         self._root_target = "/" + quote(self._root, safe="/")
         # Google's S3 dialect does not promise conditions on writes; others say so when asked.
@@ -151,7 +152,9 @@ class S3Store:
                 raise info
             if info is not None:
                 return Stored(info.etag, existed=True)
-        upload = Upload(self._wire, key, self._target(key), self._backoff, self._observer)
+        upload = Upload(
+            self._wire, key, self._target(key), self._backoff, self._observer, self._room
+        )
         return await upload.run(parts, size_bytes, self._absence(if_absent))
 
     async def get(self, key: str, *, limit_bytes: int) -> Document:

@@ -15,12 +15,14 @@ from snapd.remote.retrying import retry_call
 from snapd.remote.s3_documents import parse_completed, parse_upload_id, render_completion
 from snapd.remote.s3_errors import code_of
 from snapd.remote.s3_wire import S3Wire
+from snapd.runtime.limits import Budget, Reservation
 from snapd.runtime.observer import Observer
 from snapd.runtime.retry import Backoff
 
-PART_BYTES = 16 * 1024 * 1024
+PART_BYTES = 8 * 1024 * 1024
 PARTS_MAX = 10_000
-PARTS_IN_FLIGHT = 4
+PARTS_IN_FLIGHT = 12
+"""Of all uploads to a store together: enough for a wide network, and a bound for memory."""
 ABORT_SECONDS = 10.0
 
 
@@ -28,13 +30,20 @@ class Upload:
     """Writes one key. Each request is repeated by itself, because its part can't be read again."""
 
     def __init__(
-        self, wire: S3Wire, key: str, target: str, backoff: Backoff, observer: Observer
+        self,
+        wire: S3Wire,
+        key: str,
+        target: str,
+        backoff: Backoff,
+        observer: Observer,
+        room: Budget,
     ) -> None:
         self._wire = wire
         self._key = key
         self._target = target
         self._backoff = backoff
         self._observer = observer
+        self._room = room
         self._etags: dict[int, str] = {}
 
     async def run(
@@ -62,16 +71,21 @@ class Upload:
         return parse_upload_id(reply.body, self._wire.name(self._key))
 
     async def _send_all(self, parts: AsyncIterator[bytes], size_bytes: int, query: str) -> None:
-        slots = anyio.Semaphore(PARTS_IN_FLIGHT)
+        part_bytes = bytes_of_parts(size_bytes)
         sent_bytes = 0
         try:
             async with anyio.create_task_group() as senders:
-                number = 0
-                async for part in parts:
-                    number += 1
-                    sent_bytes += len(part)
-                    await slots.acquire()
-                    senders.start_soon(self._send, part, number, query, slots)
+                # A part is only read once there is room for it.
+                room = await self._room.acquire(size_bytes=part_bytes)
+                try:
+                    number = 0
+                    async for part in parts:
+                        number += 1
+                        sent_bytes += len(part)
+                        senders.start_soon(self._send, part, number, query, room)
+                        room = await self._room.acquire(size_bytes=part_bytes)
+                finally:
+                    room.release()
         except BaseExceptionGroup as group:
             raise first_cause(group) from group
         if sent_bytes != size_bytes:
@@ -79,11 +93,13 @@ class Upload:
                 f"{self._wire.name(self._key)}: {sent_bytes} bytes came, expected {size_bytes}"
             )
 
-    async def _send(self, part: bytes, number: int, query: str, slots: anyio.Semaphore) -> None:
+    async def _send(self, part: bytes, number: int, query: str, room: Reservation) -> None:
         target = f"{self._target}?partNumber={number}&{query}"
-        reply = await self._ask(Request("PUT", target, body=lambda: part))
+        try:
+            reply = await self._ask(Request("PUT", target, body=lambda: part))
+        finally:
+            room.release()
         self._etags[number] = reply.header("etag")
-        slots.release()
 
     async def _ask(self, request: Request) -> Reply:
         async def once() -> Reply:
@@ -131,12 +147,22 @@ class Upload:
                 return
 
 
+def bytes_of_parts(size_bytes: int) -> int:
+    """Choose the length of each part but the last, so that `PARTS_MAX` of them are enough."""
+    return PART_BYTES * max(1, math.ceil(size_bytes / (PART_BYTES * PARTS_MAX)))
+
+
+def room_for_parts() -> Budget:
+    """Bound the parts that are in memory, over all uploads that are given the same room."""
+    return Budget(objects=PARTS_IN_FLIGHT, size_bytes=PARTS_IN_FLIGHT * PART_BYTES)
+
+
 async def regrouped(parts: AsyncIterable[bytes], size_bytes: int) -> AsyncIterator[bytes]:
     """Join parts until each is large enough that `PARTS_MAX` of them hold `size_bytes`.
 
     Parts that already are of `PART_BYTES` pass through uncopied where that is enough.
     """
-    wanted = PART_BYTES * max(1, math.ceil(size_bytes / (PART_BYTES * PARTS_MAX)))
+    wanted = bytes_of_parts(size_bytes)
     kept: list[bytes] = []
     kept_bytes = 0
     async for part in parts:
