@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import anyio
 import pytest
 
 from snapd.model.errors import CredentialsExpired, CredentialsMissing, InvalidConfig
@@ -238,6 +239,71 @@ async def test_a_process_that_fails_is_named(process: Path) -> None:
     (process / "answer.json").unlink()
     with pytest.raises(CredentialsMissing, match=r"s3://bucket.*custom-process"):
         await account_of_process().origin()
+
+
+class Told:
+    """Keeps what it is told of an expiry."""
+
+    def __init__(self) -> None:
+        self.expiries: list[float | None] = []
+        self.again = anyio.Event()
+
+    def __call__(self, expires_at: float | None) -> None:
+        self.expiries.append(expires_at)
+        self.again.set()
+
+    async def next(self) -> float | None:
+        self.again = anyio.Event()
+        with anyio.fail_after(30):
+            await self.again.wait()
+        return self.expiries[-1]
+
+
+@pytest.fixture
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snapd.remote.credentials.LOOK_SECONDS", 0.01)
+
+
+def expiry_in(home: Path) -> float:
+    answer = json.loads((home / "answer.json").read_text(encoding="utf-8"))
+    return datetime.fromisoformat(answer["Expiration"]).timestamp()
+
+
+@pytest.mark.usefixtures("looks_often")
+async def test_somebody_is_told_when_they_expire_and_they_are_refreshed_unasked(
+    process: Path,
+) -> None:
+    hand_out(process, minutes=12)
+    told = Told()
+    async with account_of_process().kept_fresh(told):
+        assert await told.next() == pytest.approx(expiry_in(process), abs=1)
+        hand_out(process, minutes=60)
+        while await told.next() != pytest.approx(expiry_in(process), abs=1):
+            pass
+    assert told.expiries[-1] is None
+
+
+@pytest.mark.usefixtures("looks_often")
+async def test_an_expiry_that_comes_near_says_that_refreshing_fails(
+    process: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hand_out(process, minutes=5)
+    account = account_of_process()
+    await account.origin()
+    expires_at = expiry_in(process)
+    (process / "answer.json").unlink()
+    told = Told()
+    async with account.kept_fresh(told):
+        assert await told.next() == pytest.approx(expires_at, abs=1)
+        assert await told.next() == pytest.approx(expires_at, abs=1)
+    assert "credentials are not fresh: s3://bucket" in caplog.text
+
+
+async def test_keys_that_never_expire_have_no_expiry(keys: None) -> None:
+    account = Account(parse_store_uri("s3://bucket"), StoreSettings("s3://bucket"))
+    assert account.expires_at is None
+    await account.origin()
+    assert account.expires_at is None
 
 
 async def test_keys_replaced_in_a_file_are_found_on_renewal(tmp_path: Path) -> None:
