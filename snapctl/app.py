@@ -33,6 +33,7 @@ VERBS: dict[str, Verb] = {
     "attest": Verb("snapctl.commands.attest", "Check a tree or a checkout against its receipt."),
     "status": Verb("snapctl.commands.status", "Tell how the daemon and its cache are."),
     "top": Verb("snapctl.commands.top", "Watch what the node holds and does."),
+    "doctor": Verb("snapctl.commands.doctor", "Look for what is wrong and say what to do."),
     "jobs": Verb("snapctl.commands.jobs", "List the pulls of the daemon."),
     "watch": Verb("snapctl.commands.watch", "Follow a pull until it ends."),
     "cancel": Verb("snapctl.commands.cancel", "Stop a pull."),

@@ -82,6 +82,10 @@ class Client:
 
         return Overview.from_json(self._document("GET", "/v1/overview"))
 
+    def doctor(self) -> dict[str, Any]:
+        """Ask the daemon to look at its stores, credentials, disk and limits now."""
+        return self._document("GET", "/v1/doctor")
+
     def jobs(self) -> list[JobView]:
         """List running, queued and remembered jobs."""
         from snapd.model.jobs import JobView

@@ -18,6 +18,7 @@ from snapd import __version__
 from snapd.api.access import Rules
 from snapd.api.care import add_care
 from snapd.api.control import control_app
+from snapd.api.doctor import add_doctor
 from snapd.api.health import health_app
 from snapd.api.leases import add_leases
 from snapd.api.listening import control_socket
@@ -143,6 +144,7 @@ class Daemon:
         add_leases(app, node)
         add_space(app, node)
         add_care(app, node)
+        add_doctor(app, node.diagnose)
         return app
 
     def health(self) -> web.Application:

@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
+from snapd.actions.diagnose import diagnose
 from snapd.actions.prove import prove
 from snapd.actions.pulls import Pulls, open_pulls
 from snapd.actions.receipts import ensure_receipt
@@ -21,6 +22,7 @@ from snapd.actions.repair import Repairer
 from snapd.actions.scrub import Scrub
 from snapd.disk.cache import Cache, open_cache
 from snapd.model.care import Proof, ProofProgress, ScrubView
+from snapd.model.checks import Check
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import PullRequest, SnapshotView
 from snapd.model.leases import Lease, LeaseRequest
@@ -29,6 +31,7 @@ from snapd.model.settings import Settings
 from snapd.model.space import PlanView, SweepReport, SweepRequest
 from snapd.model.uris import StoreUri
 from snapd.remote.base import RemoteStore
+from snapd.remote.examining import Examination, examine
 from snapd.remote.lanes import Lanes, open_lanes
 from snapd.remote.opening import make_ready, open_store, settings_for
 from snapd.remote.stores import OpenStore, Stores, open_stores
@@ -49,6 +52,7 @@ class Node:
     repairer: Repairer
     scrub: Scrub
     lanes: Lanes
+    now: Callable[[], float]
 
     async def snapshots(self) -> list[SnapshotView]:
         """List the complete snapshots of the cache, the last used first."""
@@ -69,6 +73,15 @@ class Node:
     async def evict(self, snapshot_id: SnapshotId, *, given_out_too: bool) -> SweepReport:
         """Evict one snapshot; raises `SnapshotNotFound`, `SnapshotInUse`."""
         return await self.pulls.admission.evict(snapshot_id, given_out_too=given_out_too)
+
+    async def diagnose(self) -> list[Check]:
+        """Look at stores, credentials, clock, disk and limits now."""
+
+        async def look(uri: StoreUri) -> Examination:
+            chosen = settings_for(uri, self.settings.stores)
+            return await examine(uri, chosen, self.settings.transfer, self.lanes, now=self.now)
+
+        return await diagnose(self.settings, self.cache, look, self.now)
 
     async def scrub_view(self) -> ScrubView:
         """Show how the scrub stands."""
@@ -142,7 +155,7 @@ async def open_node(
     ):
         repairer = Repairer(pulls.workshop, lambda: stores.allowed)
         scrub = Scrub(cache, repairer, settings.scrub, tasks, observer=observer, now=now)
-        yield Node(settings, cache, stores, pulls, repairer, scrub, lanes)
+        yield Node(settings, cache, stores, pulls, repairer, scrub, lanes, now)
 
 
 def _worker_start(settings: Settings, cache: Cache) -> WorkerStart:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from snapd.model.access import Role
 from snapd.model.care import Proof, ScrubView
+from snapd.model.checks import Check
 from snapd.model.jobs import JobView, SnapshotView
 from snapd.model.leases import REASON_MAX_CHARACTERS, Lease
 from snapd.model.overview import Overview
@@ -203,6 +204,13 @@ OPERATIONS: tuple[Operation, ...] = (
         (Answer(_PROOF_LINE, stream=True),),
     ),
     Operation(_GET, "/v1/scrub", _LOOK, "How the scrub stands.", (Answer(ScrubView),)),
+    Operation(
+        _GET,
+        "/v1/doctor",
+        _LOOK,
+        "Stores, credentials, clock, disk and limits, looked at now.",
+        (Answer(_listed("checks", Check)),),
+    ),
     Operation(
         _POST,
         "/v1/plan",

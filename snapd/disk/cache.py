@@ -30,6 +30,7 @@ from snapd.disk import fsops
 from snapd.disk.blobs import Blobs
 from snapd.disk.index import Index
 from snapd.disk.joining import PressTerms
+from snapd.disk.layout import LAYOUT_VERSION, bring_up_to_date, read_version, write_version
 from snapd.disk.leases import KUBELET_DIRECTORY, Leases
 from snapd.disk.locks import RangeLock, giving_lock, opening_lock, snapshot_lock
 from snapd.disk.manifests import Manifests
@@ -57,7 +58,6 @@ logger = logging.getLogger(__name__)
 MakeReceipt = Callable[[Sequence[int], Sequence[int]], Receipt]
 """Told the entries of all distinct objects, and when each of them was verified."""
 
-LAYOUT_VERSION = 1
 QUARANTINE_MAX_BYTES = 1024 * MIB
 
 _READABLE = ("blobs", "manifests", "trees", "receipts")
@@ -446,19 +446,12 @@ def _leave(cache: Cache) -> None:
 
 def _lay_out(root: Path) -> None:
     """Make what is missing of the layout; the version file comes first and never later."""
-    version = root / "version"
-    try:
-        found = version.read_text(encoding="ascii", errors="replace").strip()
-    except FileNotFoundError:
+    version = read_version(root)
+    if version is None:
         _refuse_foreign(root)
-        _write_version(root)
-        found = str(LAYOUT_VERSION)
-    if found != str(LAYOUT_VERSION):
-        raise CacheUnusable(
-            f"{root} has the layout version {found!r}; this program knows {LAYOUT_VERSION}",
-            hint="Use the newer snapsync that wrote it, or another cache directory.",
-            directory=os.fspath(root),
-        )
+        write_version(root, LAYOUT_VERSION)
+    else:
+        bring_up_to_date(root, version)
     for names, mode in ((_READABLE, 0o755), (_PRIVATE, 0o700)):
         for name in names:
             _make_directory(root / name, mode)
@@ -467,16 +460,6 @@ def _lay_out(root: Path) -> None:
             _make_directory(root / "blobs" / shard, 0o755)
         fsops.fsync_directory(root / "blobs")
         fsops.fsync_directory(root)
-
-
-def _write_version(root: Path) -> None:
-    new = root / "version.new"
-    with open(new, "w", encoding="ascii") as target:
-        target.write(f"{LAYOUT_VERSION}\n")
-        target.flush()
-        fsops.fsync(target.fileno())
-    new.replace(root / "version")
-    fsops.fsync_directory(root)
 
 
 def _refuse_foreign(root: Path) -> None:

@@ -51,6 +51,7 @@ _SESSION_VARIABLES = {
     "region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None),
     "s3_endpoint_variable": (None, ["AWS_ENDPOINT_URL_S3"], None, None),
     "endpoint_variable": (None, ["AWS_ENDPOINT_URL"], None, None),
+    "role_arn_variable": (None, ["AWS_ROLE_ARN"], None, None),
 }
 
 
@@ -92,6 +93,22 @@ class Account:
                 if not self._settings.anonymous:
                     await self._load()
         return await self.origin()
+
+    @property
+    def identity(self) -> str:
+        """Say who signs and where that came from, as in `AKIA…7XQ2 (env)`; no secret is in it."""
+        if self._settings.anonymous:
+            return "anonymous"
+        key = str(getattr(self._credentials, "access_key", "") or "")
+        method = str(getattr(self._credentials, "method", "") or "unknown source")
+        shown = f"{key[:4]}…{key[-4:]}" if len(key) > 8 else "…"
+        role = ""
+        if self._session is not None:
+            scoped = self._session.get_scoped_config().get("role_arn")
+            role = self._session.get_config_variable("role_arn_variable") or scoped or ""
+        as_role = f", role {role}" if role and "role" in method else ""
+        profile = f", profile {self._settings.profile}" if self._settings.profile else ""
+        return f"{shown} ({method}{as_role}{profile})"
 
     @property
     def expires_at(self) -> float | None:
