@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 
 from snapd.api.standing import Standing
-from snapd.model.settings import CacheSettings, Settings
+from snapd.model.settings import CacheSettings, ScrubSettings, Settings
 from snapd.node import open_node
 from snapd.runtime.metrics import Metrics
 from tests.unit.runtime.test_metrics import samples
@@ -43,6 +44,38 @@ async def test_an_open_node_is_counted_and_then_followed(tmp_path: Path) -> None
         assert numbers.objects_in_flight_max == standing.settings.transfer.objects_in_flight
         standing.draining = True
         assert standing.unready_because() == "draining"
+
+
+async def test_the_parts_of_the_cache_add_up_before_and_after_a_count(tmp_path: Path) -> None:
+    standing = standing_in(tmp_path)
+    async with open_node(
+        standing.settings, cache_directory=tmp_path, observer=standing.metrics, now=time.time
+    ) as standing.node:
+        admission = standing.node.pulls.admission
+        assert (await standing.numbers()).cache == {"new": 0}
+        (tmp_path / "blobs" / "00" / f"{64 * '0'}.644").write_bytes(b"x" * 8000)
+        (tmp_path / "quarantine" / "wrong.json").write_bytes(b"x" * 5000)
+        admission.begin_sweeping()
+        with anyio.fail_after(5):
+            while admission.usage is None:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+        numbers = await standing.numbers()
+        assert numbers.cache["loose"] == 8192
+        assert numbers.cache["quarantine"] >= 8192
+        assert sum(numbers.cache.values()) == admission.used_bytes
+        assert numbers.quarantined_objects == 1
+        assert set(numbers.leases) == {"process", "pod", "link", "pin", "time"}
+
+
+async def test_a_scrub_that_is_off_has_no_interval(tmp_path: Path) -> None:
+    standing = standing_in(tmp_path)
+    off = replace(standing.settings, scrub=ScrubSettings(bytes_per_second=0))
+    for settings, interval_seconds in ((standing.settings, 7 * 86400), (off, 0)):
+        standing.settings = settings
+        async with open_node(
+            settings, cache_directory=tmp_path, observer=standing.metrics, now=time.time
+        ) as standing.node:
+            assert (await standing.numbers()).scrub_interval_seconds == interval_seconds
 
 
 async def test_a_blocked_loop_shows(tmp_path: Path) -> None:

@@ -38,6 +38,13 @@ def test_wrong_bytes_are_kept_with_a_note(quarantine: Quarantine) -> None:
     }
 
 
+def test_it_is_counted_by_notes(quarantine: Quarantine) -> None:
+    assert quarantine.count() == 0
+    keep(quarantine, "a", b"wrong")
+    keep(quarantine, "b", b"x" * 5000)
+    assert quarantine.count() == 2
+
+
 def test_the_oldest_go_first(quarantine: Quarantine) -> None:
     kept = [keep(quarantine, name, b"x" * 600) for name in "abcd"]
     there = [path is not None and path.exists() for path in kept]
