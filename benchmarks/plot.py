@@ -14,6 +14,10 @@ from benchmarks.results import Result
 
 COLUMNS = 3
 PANEL_INCHES = (4.6, 1.9)
+TITLE = (
+    "Wall time in seconds, median and range (logarithmic; left is faster)\n"
+    "* a part of the files, multiplied"
+)
 OURS_COLOR, PEER_COLOR = "#0b6e4f", "#5b6770"
 
 
@@ -30,7 +34,7 @@ def draw(results: list[Result], path: Path) -> None:
     figure = Figure(figsize=(PANEL_INCHES[0] * COLUMNS, PANEL_INCHES[1] * lines))
     for place, result in enumerate(compared, start=1):
         _panel(figure.add_subplot(lines, COLUMNS, place), result)
-    figure.suptitle("Wall time in seconds, median and range (logarithmic; left is faster)")
+    figure.suptitle(TITLE)
     figure.tight_layout()
     figure.savefig(path, format="svg", metadata={"Date": None})
 
