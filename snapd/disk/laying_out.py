@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from snapd.disk.destination import Destination, look, manifest_rule, path_error
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 THREADS = 4
 TASKS_WAITING_MAX = 8
+BATCH_FILES_MAX = 256
 PROGRESS_SECONDS = 0.1
 
 _LINES_A_LOOK = 64
@@ -94,6 +95,16 @@ class _Place(NamedTuple):
     fresh: bool
 
 
+class _File(NamedTuple):
+    """A file of a batch, all of which are in one directory."""
+
+    path: bytes
+    name: bytes
+    mode: int
+    checksum: bytes
+    stated_bytes: int
+
+
 class LayingOut:
     """One checkout that writes. Entered and left by the thread that walks the manifest."""
 
@@ -115,11 +126,13 @@ class LayingOut:
         self._placing = Placing(
             _file_mode(options.mode), verify=options.verify, on_bytes=self._on_bytes
         )
+        self._verify = options.verify
         self._links_at_once = options.mode == "hardlink" and not options.verify
         self._pool: ThreadPoolExecutor | None = None
         self._running: set[Future[None]] = set()
         self._here = b"/"
         self._place = _Place(-1, -1, fresh=False)
+        self._batch: list[_File] = []
         self._directories: list[tuple[bytes, int]] = []
         self._outcomes: dict[Outcome, int] = {"kept": 0, "linked": 0, "reflinked": 0, "copied": 0}
         self._bytes_copied = 0
@@ -148,6 +161,7 @@ class LayingOut:
                 raise path_error(exc, self._target.path, path.decode()) from exc
             if number % _LINES_A_LOOK == 0:
                 self._progress.tell()
+        self._share_batch()
         while self._running:
             self._reap()
         self._progress.tell(last=True)
@@ -199,6 +213,7 @@ class LayingOut:
             )
 
     def _directory(self, directory: bytes, mode: int) -> None:
+        self._share_batch()
         self._here = b"/"
         self._directories.append((directory, mode))
         if directory:
@@ -227,17 +242,23 @@ class LayingOut:
                 self._progress.files_linked += 1
                 self._progress.bytes_linked += stated_bytes
                 return
+        if self._placing.shares_blocks and place.fresh and mode <= 0o777 and not self._verify:
+            self._batch.append(_File(path, name, mode, checksum, stated_bytes))
+            if len(self._batch) == BATCH_FILES_MAX:
+                self._share_batch()
+            return
         task = self._task(path, name, mode, checksum)
         if self._options.mode == "hardlink":
             self._account(stated_bytes, self._placing.link(task), 0)
             return
         source_fd, size_bytes = open_source(task)
-        if size_bytes <= LARGE_FILE_BYTES or self._placing.shares_blocks:
+        if size_bytes <= LARGE_FILE_BYTES:
             self._account(stated_bytes, self._placing.copy(task, source_fd, size_bytes), size_bytes)
         else:
             self._hand_over(stated_bytes, task, source_fd, size_bytes)
 
     def _enter(self, directory: bytes) -> None:
+        self._share_batch()
         self._place = _Place(
             self._source.at(directory),
             self._target.at(directory),
@@ -263,8 +284,7 @@ class LayingOut:
     def _hand_over(
         self, stated_bytes: int, task: FileTask, source_fd: int, size_bytes: int
     ) -> None:
-        while len(self._running) >= TASKS_WAITING_MAX:
-            self._reap()
+        self._wait_for_room()
         own_fd = os.dup(task.directory_fd)
 
         def work() -> None:
@@ -280,6 +300,48 @@ class LayingOut:
             finally:
                 os.close(own_fd)
 
+        self._submit(work)
+
+    def _share_batch(self) -> None:
+        """Let a thread lay out what has gathered; the kernel does most of it, side by side."""
+        if not self._batch:
+            return
+        self._wait_for_room()
+        files, self._batch = self._batch, []
+        source_fd, target_fd = os.dup(self._place.source_fd), os.dup(self._place.target_fd)
+
+        def work() -> None:
+            try:
+                for file in files:
+                    if self._stop.is_set():
+                        raise _StoppedError
+                    self._share(file, source_fd, target_fd)
+            finally:
+                os.close(source_fd)
+                os.close(target_fd)
+
+        self._submit(work)
+
+    def _share(self, file: _File, source_fd: int, target_fd: int) -> None:
+        path, name, mode, checksum, stated_bytes = file
+        try:
+            size_bytes = self._placing.share(source_fd, target_fd, name, mode)
+            outcome: Outcome = "reflinked"
+            if not size_bytes:
+                existing = look(target_fd, name)
+                digest = Digest(checksum.decode("ascii"))
+                task = FileTask(path.decode(), name, mode, digest, source_fd, target_fd, existing)
+                opened_fd, size_bytes = open_source(task)
+                outcome = self._placing.copy(task, opened_fd, size_bytes)
+        except OSError as exc:
+            raise path_error(exc, self._target.path, path.decode()) from exc
+        self._account(stated_bytes, outcome, size_bytes)
+
+    def _wait_for_room(self) -> None:
+        while len(self._running) >= TASKS_WAITING_MAX:
+            self._reap()
+
+    def _submit(self, work: Callable[[], None]) -> None:
         if self._pool is None:
             from concurrent.futures import ThreadPoolExecutor
 

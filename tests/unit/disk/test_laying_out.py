@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from snapd.disk import fsops, laying_out
 from snapd.disk.destination import open_destination
 from snapd.disk.laying_out import TASKS_WAITING_MAX, LayingOut
 from snapd.disk.tree_source import open_tree
-from snapd.model.checkouts import CheckoutOptions, CheckoutProgress, CheckoutReport, OnProgress
+from snapd.model.checkouts import (
+    CheckoutMode,
+    CheckoutOptions,
+    CheckoutProgress,
+    CheckoutReport,
+    OnProgress,
+)
 from snapd.model.errors import TreeDiffers
 from snapd.model.manifest import Manifest
 from tests.trees import make_tree, manifest_of
@@ -26,11 +33,13 @@ def manifest(tmp_path: Path) -> Manifest:
     return make_tree(tmp_path / "tree", files | {"small": (0o644, b"s")})
 
 
-def lay_out(base: Path, manifest: Manifest, on_progress: OnProgress) -> CheckoutReport:
+def lay_out(
+    base: Path, manifest: Manifest, on_progress: OnProgress, mode: CheckoutMode = "copy"
+) -> CheckoutReport:
     with (
         open_tree(base / "tree") as source,
         open_destination(base / "dest", 0o755) as target,
-        LayingOut(manifest, source, target, CheckoutOptions(mode="copy"), on_progress) as run,
+        LayingOut(manifest, source, target, CheckoutOptions(mode=mode), on_progress) as run,
     ):
         run.lay_out_all()
         run.finish_directories()
@@ -75,4 +84,60 @@ def test_a_callback_may_interrupt(tmp_path: Path, manifest: Manifest) -> None:
         lay_out(tmp_path, manifest, interrupt)
 
     assert standing() == before
+    assert not list((tmp_path / "dest").rglob(".snapsync-*"))
+
+
+@pytest.fixture
+def sharing(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Let files seem to share blocks wherever the test runs, all but those of some sizes."""
+    refused: set[int] = set()
+
+    def reflink(src_fd: int, dst_fd: int) -> bool:
+        if os.fstat(src_fd).st_size in refused:
+            return False
+        fsops.copy(src_fd, dst_fd)
+        return True
+
+    monkeypatch.setattr(fsops, "reflink", reflink)
+    monkeypatch.setattr(laying_out, "BATCH_FILES_MAX", 7)
+    return refused
+
+
+MIXED = {f"{n % 3}/{n:03}": (0o640 + n % 8, b"x" * (n % 5)) for n in range(200)}
+
+
+@pytest.mark.usefixtures("sharing")
+def test_many_files_share_their_blocks_in_batches(tmp_path: Path) -> None:
+    manifest, before = make_tree(tmp_path / "tree", MIXED | {"odd": (0o2755, b"!")}), standing()
+
+    told: list[CheckoutProgress] = []
+    report = lay_out(tmp_path, manifest, told.append, "reflink")
+
+    assert standing() == before
+    assert (report.reflinked, report.copied) == (161, 40)
+    assert told[-1].files_done == told[-1].files_total == 201
+    assert {path.name for path in (tmp_path / "dest").iterdir()} == {"0", "1", "2", "odd"}
+    assert manifest_of(tmp_path / "dest").file_count == 201
+    for path, (mode, body) in MIXED.items():
+        assert (tmp_path / "dest" / path).read_bytes() == body
+        assert (tmp_path / "dest" / path).stat().st_mode & 0o7777 == mode
+
+
+def test_what_suddenly_does_not_share_is_copied(tmp_path: Path, sharing: set[int]) -> None:
+    manifest = make_tree(tmp_path / "tree", MIXED)
+    sharing.add(3)
+    report = lay_out(tmp_path, manifest, lambda _: None, "auto")
+    assert report.copied > 40
+    assert report.copied + report.reflinked == 200
+    assert manifest_of(tmp_path / "dest").id == manifest.id
+
+
+@pytest.mark.usefixtures("sharing")
+def test_a_file_that_is_gone_from_the_tree_is_named(tmp_path: Path) -> None:
+    manifest, before = make_tree(tmp_path / "tree", MIXED), standing()
+    (tmp_path / "tree/2/101").unlink()
+    with pytest.raises(TreeDiffers, match=r"\./2/101"):
+        lay_out(tmp_path, manifest, lambda _: None, "reflink")
+    assert standing() == before
+    assert not (tmp_path / "dest/2/101").exists()
     assert not list((tmp_path / "dest").rglob(".snapsync-*"))
