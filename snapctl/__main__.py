@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
-import signal
 import sys
-from types import FrameType
 from typing import TextIO
 
 import click
 
 from snapctl.app import app
 from snapctl.context import Context
+from snapctl.process import prepare
 from snapd.model.errors import (
     ActionFailed,
     ExitCode,
@@ -27,11 +25,7 @@ _COMPLETE = "_SNAPCTL_COMPLETE"
 
 def main() -> int:
     """Run one command and return its exit code."""
-    _handle_signals()
-    _open_closed_streams()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A path need not be UTF-8; it is printed as it is rather than not at all.
-        sys.stdout.reconfigure(errors="surrogateescape")
+    prepare()
     arguments = sys.argv[1:]
     context = Context(environment=dict(os.environ))
     if _COMPLETE in os.environ:
@@ -50,31 +44,6 @@ def main() -> int:
     return code
 
 
-def _open_closed_streams() -> None:
-    """Point streams that the caller closed at nothing; else a file or socket takes their number."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
-    # They are None if they were closed, whatever their types say; they stay open to the end.
-    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
-    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
-
-
-def _handle_signals() -> None:
-    """Let SIGTERM do what Ctrl-C does, whatever handles that at the moment (an event loop, say)."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # A shell starts `command &` with Ctrl-C ignored. Blocked, it has no effect either, but
-        # has a handler that SIGTERM can use.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    signal.raise_signal(signal.SIGINT)
-
-
 def _run(arguments: list[str], context: Context) -> int:
     try:
         with app.make_context("snapctl", arguments, obj=context) as ctx:
@@ -88,13 +57,18 @@ def _run(arguments: list[str], context: Context) -> int:
     except BrokenPipeError:
         raise
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as failure:  # noqa: BLE001 - the last
-        error = error_of(failure)
-        debugging = context.verbose or context.environment.get("SNAPSYNC_DEBUG")
-        if isinstance(error, InternalError) and debugging:
-            import traceback
+        return explain(failure, context, arguments)
 
-            traceback.print_exception(failure)
-        return _fail(error, context, arguments)
+
+def explain(failure: BaseException, context: Context, arguments: list[str]) -> int:
+    """Say on stderr what ended a command, and give the exit code."""
+    error = error_of(failure)
+    debugging = context.verbose or context.environment.get("SNAPSYNC_DEBUG")
+    if isinstance(error, InternalError) and debugging:
+        import traceback
+
+        traceback.print_exception(failure)
+    return _fail(error, context, arguments)
 
 
 def error_of(failure: BaseException) -> SnapsyncError:

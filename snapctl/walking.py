@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from snapctl.context import Context
-from snapd.disk.stat_cache import Summary
+from snapd.disk.stat_cache import Summary, default_directory
 from snapd.disk.walk import WalkedTree, WalkOptions, WalkProgress, identify, walk
 from snapd.model.exclude import Excludes
 from snapd.model.places import default_places
@@ -44,17 +44,8 @@ class WalkFlags(NamedTuple):
             follow=not self.no_follow,
             excludes=excludes,
             jobs=self.jobs,
-            stat_cache_dir=None if self.no_stat_cache else stat_cache_dir(context.environment),
+            stat_cache_dir=None if self.no_stat_cache else default_directory(context.environment),
         )
-
-
-def stat_cache_dir(environment: Mapping[str, str]) -> str | None:
-    """Give the user's own place for what is known of files, which is no daemon's business."""
-    for variable, below in (("XDG_CACHE_HOME", ""), ("HOME", "/.cache")):
-        base = environment.get(variable, "")
-        if base.startswith("/"):
-            return f"{base}{below}/snapsync/stat"
-    return None
 
 
 def stat_cache_option(decorated: Decorated) -> Decorated:

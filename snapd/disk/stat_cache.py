@@ -20,7 +20,7 @@ from snapd.disk.hashing import DIGEST_BYTES, ROW, ROW_FIELDS, Columns
 from snapd.disk.mounts import Mounts, boot_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from snapd.disk.listing import Listing
 
@@ -221,6 +221,15 @@ class Known:
     def _identity(self, directory: int) -> tuple[int, int]:
         device, inode, _ = _DIRECTORY.unpack_from(self._directories, _DIRECTORY.size * directory)
         return device, inode
+
+
+def default_directory(environment: Mapping[str, str]) -> str | None:
+    """Give the user's own place for what is known of files, which is no daemon's business."""
+    for variable, below in (("XDG_CACHE_HOME", ""), ("HOME", "/.cache")):
+        base = environment.get(variable, "")
+        if base.startswith("/"):
+            return f"{base}{below}/snapsync/stat"
+    return None
 
 
 class StatCache:

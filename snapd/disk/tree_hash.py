@@ -67,6 +67,15 @@ WORKERS_FROM_SECONDS = 0.015
 """Less work than this is done before other processes are forked and gone again."""
 
 
+def absolute_path(path: str) -> str:
+    """Make a path absolute as the format wants it: `..` and links stay, `.` and `/` at the end go.
+
+    An empty path means the working directory.
+    """
+    whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"
+    return "/" + "/".join(part for part in whole.split("/") if part not in ("", "."))
+
+
 def open_root(path: str) -> tuple[int, int]:
     """Open the directory that is to be hashed; give its descriptor and the mode it is listed with.
 

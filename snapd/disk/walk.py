@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snapd.disk.tree_hash import TreeHash, open_root
+from snapd.disk.tree_hash import TreeHash, absolute_path, open_root
 from snapd.model.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -117,11 +117,8 @@ class WalkedTree:
 
 
 def absolute_root(root: Path) -> str:
-    """Make a root absolute as the format wants it: `..` and links stay, `.` and `/` at the end go.
-
-    An empty path means the working directory.
-    """
-    return "/" + str(root.absolute()).lstrip("/")
+    """Make a root absolute as the format wants it."""
+    return absolute_path(str(root))
 
 
 def walk(
