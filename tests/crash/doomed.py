@@ -15,7 +15,9 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
+from snapd import worker
 from tests.crash.steps import arm
 
 OURS = ("/snapd/", "/snapctl/")
@@ -61,11 +63,34 @@ def dying(step: str, time: int) -> Callable[[str], bool]:
     return is_last
 
 
+def children() -> list[int]:
+    """List the processes that this one started."""
+    found = Path("/proc/self/task").glob("*/children")
+    return [int(pid) for one in found for pid in one.read_text(encoding="ascii").split()]
+
+
+def obey(order: dict[str, Any], victims: Callable[[], list[int]]) -> None:
+    is_last = noting(order["note"]) if order["note"] else dying(order["step"], order["time"])
+    arm(is_last, victims)
+
+
+def be_worker(order: str, descriptor: int) -> None:
+    """Be a transfer process, under the same order as its node, which dies with it."""
+    node = os.getppid()
+    obey(json.loads(order), lambda: [node, os.getpid()])
+    worker.main(descriptor)
+
+
 def main() -> None:
-    order = json.loads(sys.argv[1])
+    text = sys.argv[1]
+    order = json.loads(text)
     sys.argv[1:] = order["arguments"]
     program: Callable[[], int] = import_module(f"{order['program']}.__main__").main
-    arm(noting(order["note"]) if order["note"] else dying(order["step"], order["time"]))
+    worker._BOOT = (
+        "import sys;sys.path[:]=sys.argv[2].split(chr(31));"
+        f"from tests.crash.doomed import be_worker;be_worker({text!r}, int(sys.argv[1]))"
+    )
+    obey(order, lambda: [*children(), os.getpid()])
     sys.exit(program())
 
 

@@ -110,10 +110,13 @@ def starting(host: Host, config: str, command: Sequence[str] = ()) -> Iterator[L
 def _until_ready(process: subprocess.Popen[bytes], supervisor: socket.socket) -> None:
     ended = os.pidfd_open(process.pid)
     try:
-        ready, _, _ = select.select([supervisor.fileno(), ended], [], [], PATIENCE_SECONDS)
+        while True:
+            told, _, _ = select.select([supervisor.fileno(), ended], [], [], PATIENCE_SECONDS)
+            assert told, "the daemon is neither ready nor dead"
+            if ended in told or b"READY=1" in supervisor.recv(4096):
+                return
     finally:
         os.close(ended)
-    assert ready, "the daemon is neither ready nor dead"
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,16 @@ def run_until(step: int, work: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def arm(is_last: Callable[[str], bool]) -> None:
-    """Ask before each change of the file system, by the call's name, whether to die there."""
-    kill, pid = os.kill, os.getpid()
+def _only_this() -> list[int]:
+    return [os.getpid()]
+
+
+def arm(is_last: Callable[[str], bool], victims: Callable[[], list[int]] = _only_this) -> None:
+    """Ask before each change of the file system, by the call's name, whether to die there.
+
+    `victims` are the processes that die then, this one the last of them.
+    """
+    kill = os.kill
 
     def wrap(owner: Any, name: str, *, torn: bool = False) -> None:
         real = getattr(owner, name)
@@ -65,7 +72,8 @@ def arm(is_last: Callable[[str], bool]) -> None:
                 if torn:
                     fd, data, *offset = arguments
                     real(fd, bytes(data)[: len(data) // 2], *offset)
-                kill(pid, signal.SIGKILL)
+                for pid in victims():
+                    kill(pid, signal.SIGKILL)
             return real(*arguments, **options)
 
         setattr(owner, name, call)

@@ -47,6 +47,7 @@ MADE = sample(
 )
 CONFIG = f"""
 [transfer]
+workers = 1
 batch_objects = 3
 large_object_bytes = {2 * RANGE_BYTES}
 range_bytes = {RANGE_BYTES}
@@ -54,7 +55,7 @@ backoff_base_seconds = 0.01
 """
 
 
-PARTS = 6
+PARTS = 10
 
 
 @pytest.fixture
