@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,11 +18,11 @@ from snapd.disk.placing import (
     Placing,
     open_source,
 )
+from snapd.disk.tally import PROGRESS_SECONDS, Tally
 from snapd.disk.tree_source import TreeSource
 from snapd.model.checkouts import (
     CheckoutMode,
     CheckoutOptions,
-    CheckoutProgress,
     CheckoutReport,
     OnProgress,
 )
@@ -36,51 +35,8 @@ if TYPE_CHECKING:
 THREADS = 4
 TASKS_WAITING_MAX = 8
 BATCH_FILES_MAX = 256
-PROGRESS_SECONDS = 0.1
-
 _LINES_A_LOOK = 64
 """Entries after which the clock is read again, for the progress."""
-
-
-class _Progress:
-    """Counts what is done, from several threads, and tells it from one, not too often.
-
-    What that one thread links on its way it counts in `files_linked` and `bytes_linked`.
-    """
-
-    def __init__(self, manifest: Manifest, on_progress: OnProgress) -> None:
-        self._files_total = manifest.file_count
-        self._bytes_total = manifest.total_bytes
-        self._files_done = 0
-        self._bytes_done = 0
-        self._on_progress = on_progress
-        self._next_at = 0.0
-        self._lock = threading.Lock()
-        self.files_linked = 0
-        self.bytes_linked = 0
-
-    def file_done(self, size_bytes: int) -> None:
-        """Count a file, and those of its bytes that were not counted while they moved."""
-        with self._lock:
-            self._files_done += 1
-            self._bytes_done += size_bytes
-
-    def bytes_moved(self, count: int) -> None:
-        """Count bytes of a file that is not done yet."""
-        with self._lock:
-            self._bytes_done += count
-
-    def tell(self, *, last: bool = False) -> None:
-        """Call back if it is time to."""
-        now = time.monotonic()
-        if now < self._next_at and not last:
-            return
-        self._next_at = now + PROGRESS_SECONDS
-        files_done = self._files_done + self.files_linked
-        bytes_done = self._bytes_done + self.bytes_linked
-        self._on_progress(
-            CheckoutProgress(files_done, self._files_total, bytes_done, self._bytes_total)
-        )
 
 
 class _StoppedError(Exception):
@@ -121,7 +77,7 @@ class LayingOut:
         self._source = source
         self._target = target
         self._options = options
-        self._progress = _Progress(manifest, on_progress)
+        self._progress = Tally(manifest, on_progress)
         self._stop = threading.Event()
         self._placing = Placing(
             _file_mode(options.mode), verify=options.verify, on_bytes=self._on_bytes
