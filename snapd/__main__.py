@@ -51,7 +51,7 @@ signals:
 
 environment (an option wins over it, and it wins over the file):
   SNAPSYNC_CONFIG, SNAPSYNC_SOCKET, SNAPSYNC_CACHE_DIR, SNAPSYNC_LISTEN, SNAPSYNC_LOG_FORMAT,
-  SNAPSYNC_LISTEN_TOKEN_FILE, SNAPSYNC_STORES (separated by spaces)
+  SNAPSYNC_LISTEN_TOKEN_FILE, SNAPSYNC_NODE_NAME, SNAPSYNC_STORES (separated by spaces)
 
 exit codes:
 """
@@ -68,6 +68,7 @@ class Words:
     log_format: str = ""
     stores: tuple[str, ...] = ()
     check_config: bool = False
+    node_name: str = ""
     listen_token_file: str = ""
 
 
@@ -110,6 +111,7 @@ def read_words(argv: Sequence[str], environment: Mapping[str, str]) -> Words:
         log_format=said(given.log_format, "LOG_FORMAT"),
         stores=tuple(given.store or environment.get("SNAPSYNC_STORES", "").split()),
         check_config=given.check_config,
+        node_name=environment.get("SNAPSYNC_NODE_NAME", ""),
     )
 
 
@@ -176,6 +178,8 @@ def _document(words: Words) -> dict[str, dict[str, Any]]:
         document["daemon"]["stores"] = list(words.stores)
     if words.cache_dir:
         document["cache"]["directory"] = os.path.abspath(words.cache_dir)
+    if words.node_name:
+        document["cache"]["node_name"] = words.node_name
     if words.log_format:
         document["log"]["format"] = words.log_format
     return document

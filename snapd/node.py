@@ -175,6 +175,7 @@ async def _open_cache(
         now=now,
         quarantine_max_bytes=settings.cache.quarantine_max_bytes,
         kubelet_directory=Path(settings.cache.kubelet_directory),
+        node_name=settings.cache.node_name,
         on_rehash=observer.on_rehashed,
     )
     cache = await to_thread.run_sync(opened.__enter__)

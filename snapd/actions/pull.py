@@ -119,8 +119,8 @@ def _publish(
     workshop: Workshop, manifest: Manifest, plan: PullPlan, gathering: Gathering, store: str
 ) -> Path:
     """Make the snapshot complete, with a receipt of what was proven; blocking."""
-    now = workshop.now()
-    receipt = partial(receipt_of_pull, manifest, plan, gathering, store, now)
+    now, host = workshop.now(), workshop.cache.receipts.host
+    receipt = partial(receipt_of_pull, manifest, plan, gathering, store, host, now)
     return workshop.cache.publish(manifest, store=store, now=now, receipt=receipt)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 
@@ -23,6 +22,7 @@ def receipt_of_pull(
     plan: PullPlan,
     gathering: Gathering,
     store: str,
+    host: str,
     now: float,
     wanted: Sequence[int],
     verified_at: Sequence[int],
@@ -37,6 +37,7 @@ def receipt_of_pull(
     cached_at = (at for index, at in zip(wanted, verified_at, strict=True) if not arrived[index])
     return _receipt(
         manifest,
+        host=host,
         store=store,
         pulled_at=now,
         verified=Share(gathering.objects_done, gathering.bytes_done),
@@ -62,6 +63,7 @@ def ensure_receipt(cache: Cache, snapshot_id: SnapshotId) -> Receipt | None:
     manifest = Manifest.parse(text, expected_id=snapshot_id)
     receipt = _receipt(
         manifest,
+        host=cache.receipts.host,
         store=view.store,
         pulled_at=view.completed_at,
         verified=Share(0, 0),
@@ -95,6 +97,7 @@ def _span(moments: Iterable[int], unknown: int = 0) -> Span:
 def _receipt(
     manifest: Manifest,
     *,
+    host: str,
     store: str,
     pulled_at: float,
     verified: Share,
@@ -106,7 +109,7 @@ def _receipt(
         store=store,
         pulled_at=pulled_at,
         version=__version__,
-        host=os.uname().nodename,
+        host=host,
         files=manifest.file_count,
         directories=manifest.directory_count,
         size_bytes=manifest.total_bytes,

@@ -315,6 +315,7 @@ def open_cache(
     seal: SealMode = "auto",
     quarantine_max_bytes: int = QUARANTINE_MAX_BYTES,
     kubelet_directory: Path = KUBELET_DIRECTORY,
+    node_name: str = "",
     on_rehash: OnRehash = tell_nobody,
 ) -> Iterator[Cache]:
     """Open the state directory, made if it is missing, for the length of the block.
@@ -328,7 +329,15 @@ def open_cache(
     with ExitStack() as stack:
         try:
             cache = _open(
-                stack, root, fsync, seal, now, quarantine_max_bytes, kubelet_directory, on_rehash
+                stack,
+                root,
+                fsync,
+                seal,
+                now,
+                quarantine_max_bytes,
+                kubelet_directory,
+                node_name,
+                on_rehash,
             )
         except OSError as exc:
             raise _unusable(exc, root) from exc
@@ -358,6 +367,7 @@ def _open(
     now: Callable[[], float],
     quarantine_max_bytes: int,
     kubelet_directory: Path,
+    node_name: str,
     on_rehash: OnRehash,
 ) -> Cache:
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -390,7 +400,7 @@ def _open(
         stack.callback(manifests.close)
         trees = Trees(root / "trees", blobs, staging)
         stack.callback(trees.close)
-        receipts = Receipts(root / "receipts", staging, durable=fsync == "batch")
+        receipts = Receipts(root / "receipts", staging, durable=fsync == "batch", host=node_name)
         stack.callback(receipts.close)
         reliance = Reliance(root / "locks")
         stack.callback(reliance.close)

@@ -20,11 +20,13 @@ _SUFFIX = ".json"
 class Receipts:
     """The receipt of each snapshot that the cache holds. Safe to use from many threads.
 
-    With `durable` a saved receipt survives power loss once `save` has returned.
+    With `durable` a saved receipt survives power loss once `save` has returned. `host` is what new
+    receipts call this node; by default what it calls itself.
     """
 
-    def __init__(self, path: Path, staging: Staging, *, durable: bool) -> None:
+    def __init__(self, path: Path, staging: Staging, *, durable: bool, host: str = "") -> None:
         self.root = path
+        self.host = host or os.uname().nodename
         self._fd = os.open(path, fsops.DIRECTORY)
         self._staging = staging
         self._durable = durable

@@ -83,6 +83,8 @@ class CacheSettings:
     """How long a snapshot stays after its tree's path was given out; each pull renews it."""
     kubelet_directory: str = "/var/lib/kubelet"
     """Where this node's kubelet keeps a directory for each pod; pod leases look there."""
+    node_name: str = ""
+    """What receipts call this node; empty: its host name. A pod's is not its node's."""
     sweep_interval_seconds: float = 600.0
     orphan_seconds: float = 86400.0
     """Objects that no snapshot holds are kept this long, for a pull that resumes."""

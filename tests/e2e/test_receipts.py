@@ -205,3 +205,12 @@ def test_special_bits_that_are_withheld_are_told_and_nothing_else_is_forgiven(
     assert host.snapctl("checkout", "--id", made.id, "--keep-setid", kept).code == 0
     exact = host.snapctl("attest", kept, "--id", made.id, "--json").document
     assert exact["special_bits_withheld"] is False
+
+
+def test_a_receipt_names_the_node_that_the_daemon_was_told(
+    host: Host, made: Sample, store: str
+) -> None:
+    host.variables["SNAPSYNC_NODE_NAME"] = "node-7"
+    with host.daemon("--store", store):
+        assert host.snapctl("pull", "--id", made.id, "--store", store).code == 0
+        assert host.snapctl("receipt", made.id, "--json").document["host"] == "node-7"
