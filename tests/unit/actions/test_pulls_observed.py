@@ -14,12 +14,15 @@ import pytest
 from snapd.actions.jobs import STEPS_MAX
 from snapd.actions.pulls import Pulls, open_pulls
 from snapd.disk.cache import open_cache
-from snapd.model.errors import CacheFull, DaemonStopping, QueueFull, StoreNotAllowed
+from snapd.model.errors import CacheFull, DaemonStopping, QueueFull, StoreNotAllowed, Throttled
 from snapd.model.jobs import JobView, PullRequest, Step
 from snapd.model.settings import CacheSettings, DaemonSettings, Settings
 from snapd.remote.memory import Fault, MemoryStore, Stall
+from snapd.remote.retrying import Retrying
 from snapd.remote.stores import open_stores
+from snapd.runtime.log import current_job_id
 from snapd.runtime.observer import Observer
+from snapd.runtime.retry import Backoff
 from tests.samples import sample
 
 STORE = "memory://store"
@@ -27,6 +30,7 @@ SETTINGS = Settings(daemon=DaemonSettings(stores=(STORE,), pulls_running_max=1))
 LITTLE = sample({f"f{number}": f"content {number}".encode() for number in range(9)})
 OTHER = sample({"g": b"other"})
 THIRD = sample({"h": b"third"})
+AT_ONCE = Backoff(0.0, 0.0, attempts_max=3, deadline_seconds=60.0)
 
 
 class Ear(Observer):
@@ -35,6 +39,10 @@ class Ear(Observer):
     def __init__(self) -> None:
         self.ended: list[tuple[JobView, Sequence[Step]]] = []
         self.refused: list[str] = []
+        self.retries_of: list[str] = []
+
+    def on_retry(self, operation: str, reason: str) -> None:
+        self.retries_of.append(current_job_id())
 
     def on_pull_ended(self, view: JobView, steps: Sequence[Step]) -> None:
         self.ended.append((view, steps))
@@ -51,7 +59,9 @@ async def opened(
     store.objects.update(LITTLE.keys() | OTHER.keys())
     with open_cache(directory / "state", fsync="off", now=time.time) as cache:
         async with (
-            open_stores(lambda _uri: nullcontext(store), settings.daemon.stores) as stores,
+            open_stores(
+                lambda _uri: nullcontext(Retrying(store, AT_ONCE, ear)), settings.daemon.stores
+            ) as stores,
             open_pulls(settings, cache, stores, ear, time.time) as pulls,
         ):
             yield pulls, store
@@ -74,6 +84,17 @@ async def test_the_steps_of_a_pull_are_told_at_its_end(tmp_path: Path) -> None:
     assert [step.began_at for step in steps] == sorted(step.began_at for step in steps)
     assert steps[0].began_at == view.created_at
     assert ear.refused == []
+
+
+async def test_a_retry_is_of_the_job_that_asked(tmp_path: Path) -> None:
+    ear = Ear()
+    async with opened(tmp_path, ear) as (pulls, store):
+        store.faults.add(Fault("get", ".objects/*", {1}, error=Throttled("slow")))
+        store.faults.add(Fault("get_document", "*", {1}, error=Throttled("slow")))
+        job = await pulls.start(PullRequest(LITTLE.id, STORE), detached=True)
+        await job.wait()
+    assert len(ear.retries_of) >= 2
+    assert set(ear.retries_of) == {job.job_id}
 
 
 async def test_who_goes_round_and_round_keeps_only_the_last_steps(tmp_path: Path) -> None:
