@@ -375,17 +375,28 @@ async def _finish(
 
     Whoever cleans a store takes a manifest away before its objects, and keeps the objects of those
     that are there. So if the parent's is still there after ours came, nothing of it was taken; if
-    not, every object is looked for again, and what was taken is uploaded.
+    not, every object is looked for again, and what was taken is uploaded once more.
     """
     for write in (True, False):
         if relied is not None and not await _is_there(store, relied):
             relied = None
-            objects.forget(objects.indexes(Presence.PRESENT))
-            await look_up(store, objects)
+            await _look_again(store, objects)
             await _upload(store, tree, objects, options, tally)
             tally.show("finishing")
         if write:
             await _write_manifest(store, tree.manifest)
+
+
+async def _look_again(store: RemoteStore, objects: PushObjects) -> None:
+    """Look for every object, also for those that this push uploaded: no manifest held them."""
+    uploaded = {
+        index: objects.states[index] for index in objects.indexes(Presence.SENT, Presence.REPAIRED)
+    }
+    objects.forget(range(len(objects)))
+    await look_up(store, objects)
+    for index, state in uploaded.items():
+        if objects.states[index] == Presence.PRESENT:
+            objects.states[index] = state
 
 
 async def _is_there(store: RemoteStore, snapshot_id: SnapshotId) -> bool:

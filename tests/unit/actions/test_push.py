@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from snapd.model.layout import manifest_key, object_key
 from snapd.model.manifest import Manifest
 from snapd.model.settings import TransferSettings
 from snapd.model.uris import parse_store_uri
-from snapd.remote.base import Operation
+from snapd.remote.base import Operation, Put, PutOutcome
 from snapd.remote.directory import DirectoryStore
 from snapd.remote.memory import Fault, MemoryStore, Stall
 
@@ -230,6 +230,90 @@ async def test_long_listing_is_left_and_the_rest_asked_for(tmp_path: Path) -> No
     assert again.objects_uploaded == 0
     asked = store.faults.count("head")
     assert 300 < asked < 800
+
+
+def make_many(root: Path, count: int) -> None:
+    root.mkdir()
+    for number in range(count):
+        (root / f"{number}").write_bytes(b"%d" % number)
+
+
+async def test_requests_of_a_second_push_go_by_what_changed(tmp_path: Path) -> None:
+    make_many(tmp_path / "many", 2000)
+    store = memory_store()
+    options = replace(OPTIONS, pushed_directory=tmp_path / "pushed")
+    await push(store, tmp_path / "many", options)
+    before = sum(store.requests.values())
+    for number in range(10):
+        (tmp_path / f"many/{number}").write_bytes(b"changed %d" % number)
+    report = await push(store, tmp_path / "many", options)
+    assert report.objects_uploaded == 10
+    # Ten looks and ten objects, a sample, the parent's manifest three times and our own.
+    assert sum(store.requests.values()) - before <= 10 + 10 + 16 + 3 + 1
+    check_complete(store, report, tmp_path / "many")
+
+
+async def test_a_store_that_lost_objects_of_the_parent_is_looked_through(tmp_path: Path) -> None:
+    make_many(tmp_path / "many", 1000)
+    store = memory_store()
+    options = replace(OPTIONS, pushed_directory=tmp_path / "pushed")
+    await push(store, tmp_path / "many", options)
+    objects = sorted(keys(store, ".objects/"))
+    for key in objects[:900]:
+        del store.objects[key]
+    (tmp_path / "many/new").write_bytes(b"new")
+    report = await push(store, tmp_path / "many", options)
+    assert report.objects_uploaded == 901
+    check_complete(store, report, tmp_path / "many")
+
+
+@pytest.mark.parametrize("moment", ["finishing", "written"])
+async def test_a_store_that_is_cleaned_meanwhile_is_given_everything_again(
+    source: Path, moment: str
+) -> None:
+    store = memory_store()
+    parent = (await push(store, source, OPTIONS)).snapshot_id
+    (source / "new").write_bytes(b"new")
+
+    def clean() -> None:
+        # Whoever cleans takes the manifest first, then what no manifest holds any more.
+        del store.objects[manifest_key(parent)]
+        for key in keys(store, ".objects/"):
+            del store.objects[key]
+
+    def disturb(progress: PushProgress) -> None:
+        if progress.step == "finishing" and manifest_key(parent) in store.objects:
+            clean()
+
+    if moment == "written":
+        real = store.put_batch
+
+        async def put_batch(puts: Sequence[Put]) -> list[PutOutcome]:
+            outcomes = await real(puts)
+            if puts[0].key.startswith(".manifests/") and manifest_key(parent) in store.objects:
+                clean()
+            return outcomes
+
+        store.put_batch = put_batch  # type: ignore[method-assign]
+        report = await push(store, source, replace(OPTIONS, parent=parent))
+    else:
+        report = await push(store, source, replace(OPTIONS, parent=parent), disturb)
+    assert report.objects_uploaded == report.objects_total == 23
+    check_complete(store, report, source)
+
+
+async def test_now_and_then_everything_is_looked_at(source: Path, tmp_path: Path) -> None:
+    store = memory_store()
+    options = replace(OPTIONS, pushed_directory=tmp_path / "pushed")
+    await push(store, source, options)
+    lost = object_key(digest_of(b"3" * 100))
+    del store.objects[lost]
+    for number in range(16):
+        (source / "new").write_bytes(b"%d" % number)
+        await push(store, source, options)
+        assert lost not in store.objects
+    (source / "new").write_bytes(b"last")
+    check_complete(store, await push(store, source, options), source)
 
 
 def test_listing_is_for_many_objects() -> None:
