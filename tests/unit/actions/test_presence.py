@@ -1,7 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -9,6 +11,8 @@ from snapd.actions.presence import (
     Presence,
     PushObjects,
     batches_of,
+    confirm_sample,
+    list_few,
     listed_keys_max,
     look_up,
     read_again,
@@ -18,6 +22,7 @@ from snapd.model.errors import ConnectionLost
 from snapd.model.ids import digest_of
 from snapd.model.layout import object_key
 from snapd.model.settings import TransferSettings
+from snapd.remote.base import ObjectInfo
 from snapd.remote.memory import Fault, MemoryStore
 
 SETTINGS = TransferSettings(batch_objects=3, batch_bytes=100, objects_in_flight=6)
@@ -76,6 +81,49 @@ def test_listing_settles_what_it_has_passed(objects: PushObjects) -> None:
 def test_few_are_asked_for_and_many_listed() -> None:
     assert listed_keys_max(999) == 0
     assert listed_keys_max(100_000) == 400_000
+
+
+@pytest.mark.parametrize(("has", "limit", "told"), [(0, 0, 0), (5, 5, 5), (6, 5, None)])
+async def test_few_objects_are_listed_and_more_are_not(
+    has: int, limit: int, told: int | None
+) -> None:
+    store = MemoryStore()
+    for number in range(has):
+        store.objects[object_key(digest_of(b"%d" % number))] = b""
+    found = await list_few(store, limit)
+    assert (found if found is None else len(found)) == told
+
+
+async def test_the_first_page_tells_that_a_store_has_too_much() -> None:
+    store = MemoryStore()
+    for number in range(6000):
+        store.objects[object_key(digest_of(b"%d" % number))] = b""
+    pages = 0
+    real = store.list
+
+    async def counted(prefix: str) -> AsyncGenerator[ObjectInfo, None]:
+        nonlocal pages
+        async with aclosing(real(prefix)) as listing:
+            async for info in listing:
+                pages += 1
+                yield info
+
+    store.list = counted  # type: ignore[method-assign]
+    assert await list_few(store, 3000) is None
+    assert pages == 1000
+
+
+async def test_a_sample_finds_what_a_parent_does_not_hold(objects: PushObjects) -> None:
+    store = MemoryStore()
+    for index in range(len(objects)):
+        store.objects[object_key(objects[index].digest)] = b"x" * objects.size_bytes(index)
+        objects.states[index] = Presence.PRESENT
+    taken = [*range(len(objects))] * 64
+    assert await confirm_sample(store, objects, taken, Random(1))
+    assert store.faults.count("head") > 0
+    store.objects.clear()
+    assert not await confirm_sample(store, objects, taken, Random(1))
+    assert set(objects.states) == {Presence.UNKNOWN}
 
 
 async def test_look_up_leaves_nothing_unknown(objects: PushObjects) -> None:
