@@ -134,7 +134,7 @@ def _receiver(context: Context, show: ShowProgress) -> Callable[[PushProgress], 
 
 
 def _fraction(progress: PushProgress) -> tuple[int, int]:
-    if progress.step == "walking":
+    if progress.step == "walking" or not progress.bytes_total:
         return progress.walk.files_hashed, progress.walk.files_total
     return progress.bytes_done, progress.bytes_total
 
@@ -146,6 +146,10 @@ def _describe(progress: PushProgress) -> str:
         return f"looking for {progress.objects_total} objects in the store"
     if progress.step == "finishing":
         return "writing the manifest"
+    if progress.step == "uploading" and not progress.objects_total:
+        # What the store lacks goes there while the rest is hashed.
+        sent = format_size(progress.bytes_done)
+        return f"{describe_walk(progress.walk)}; uploaded {progress.objects_done} objects, {sent}"
     done, total = format_size(progress.bytes_done), format_size(progress.bytes_total)
     objects = f"{progress.objects_done} of {progress.objects_total} objects"
     return f"{progress.step} {done} of {total}, {objects}"
