@@ -150,7 +150,8 @@ def _bound(path: Path, mode: int, group_id: int) -> Iterator[socket.socket]:
         ours = path.lstat().st_ino
         try:
             # Nobody can connect before `listen`, so the first mode and group do not matter.
-            os.chown(path, -1, group_id)
+            if group_id != -1:
+                os.chown(path, -1, group_id)
             os.chmod(path, mode)
             listener.listen(BACKLOG)
             yield listener
