@@ -237,6 +237,8 @@ def test_two_jobs_and_a_new_daemon_share_what_is_there(cluster: Cluster) -> None
         assert pod["status"]["phase"] == "Succeeded"
         log = kubectl("logs", pod["metadata"]["name"], "-c", "data")
         assert "fetched 0 B (0 objects)" in log, "the cache outlived the pod"
+    receipt = json.loads(cluster.daemon("snapctl", "receipt", cluster.snapshot_id, "--json"))
+    assert receipt["host"] == "node1"
 
 
 @pytest.mark.timeout(300)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from kubernetes_validate import validate
 
-from snapd.model.config import load_settings
+from snapd.model.config import SECTIONS, load_settings
 from tests.deploy.rendering import (
     CHART,
     EXAMPLES,
@@ -148,6 +149,11 @@ def test_values_that_make_no_sense_are_refused() -> None:
         done = ran(HELM, "template", "snapsync", CHART, *words)
         assert done.returncode != 0, words
         assert "values don't meet" in done.stderr
+
+
+def test_the_schema_of_the_values_knows_every_section_of_the_configuration() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert set(schema["properties"]["config"]["properties"]) == {*SECTIONS, "store"}
 
 
 @pytest.mark.parametrize("values", [[], *(["--values", str(path)] for path in VALUES)])
