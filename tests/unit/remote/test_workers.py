@@ -1,0 +1,254 @@
+"""Transfer processes: real ones, before a real server, into a real cache."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import anyio
+import pytest
+
+from snapd.disk.cache import Cache, open_cache
+from snapd.model.errors import ConnectionLost, DigestMismatch
+from snapd.model.ids import digest_of
+from snapd.model.plan import ObjectRef
+from snapd.model.settings import MIB, LogSettings, TransferSettings
+from snapd.remote.exchanges import Origin, Reply, Request
+from snapd.remote.lanes import Lanes, open_lanes
+from snapd.remote.transport import open_transport
+from snapd.remote.workers import SHORT_LIVES_MAX, StartWorker, WorkerLane, count_of
+from snapd.worker import WorkerStart
+from tests.caching import assert_sound, staged
+
+SETTINGS = TransferSettings(workers=1, objects_in_flight=8)
+PATIENCE_SECONDS = 30
+
+
+@dataclass
+class Bodies:
+    """A server of bodies by path; `gate` holds back all answers while it is closed."""
+
+    url: str
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    gate: threading.Event = field(default_factory=threading.Event)
+    asked: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def await_asked(self, count: int) -> None:
+        for _ in range(count):
+            assert self.asked.acquire(timeout=PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def server() -> Iterator[Bodies]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            served.asked.release()
+            served.gate.wait(PATIENCE_SECONDS)
+            body = served.bodies.get(self.path)
+            self.send_response(200 if body is not None else 404)
+            answer = b"<Code>NoSuchKey</Code>" if body is None else body
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
+        served = Bodies(f"http://127.0.0.1:{listener.server_address[1]}")
+        served.gate.set()
+        thread = threading.Thread(target=listener.serve_forever)
+        thread.start()
+        yield served
+        served.gate.set()
+        listener.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with open_cache(tmp_path / "cache", fsync="off", now=lambda: 7.0) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def warm(start: StartWorker) -> AsyncIterator[Lanes]:
+    async with open_lanes(SETTINGS, start) as lanes:
+        lanes.warm_up()
+        await until_ready(lanes)
+        yield lanes
+
+
+async def until_ready(lanes: Lanes) -> WorkerLane:
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while not isinstance(lanes.for_small()[0], WorkerLane):  # noqa: ASYNC110 - no event for it
+            await anyio.sleep(0.01)
+    lane = lanes.for_small()[0]
+    assert isinstance(lane, WorkerLane)
+    return lane
+
+
+def starter(cache: Cache) -> WorkerStart:
+    return WorkerStart(cache.press_terms, SETTINGS, LogSettings(), 2)
+
+
+def asks(cache: Cache, *refs: ObjectRef) -> list[Request]:
+    requests = []
+    for ref in refs:
+        sink = cache.blobs.writer(ref, source="test")
+        requests.append(Request("GET", f"/{ref.digest}", sink, sink))
+    return requests
+
+
+def offer(server: Bodies, body: bytes, *, size_bytes: int | None = None) -> ObjectRef:
+    digest = digest_of(body)
+    server.bodies[f"/{digest}"] = body
+    return ObjectRef(digest, 0o640, len(body) if size_bytes is None else size_bytes, "./x")
+
+
+async def run(lanes: Lanes, server: Bodies, requests: list[Request]) -> list[Reply]:
+    async with open_transport(SETTINGS, lanes) as transport:
+        return await transport.run(requests, Origin(server.url, ""))
+
+
+def read(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
+@contextmanager
+def left_in_order(cache: Cache) -> Iterator[None]:
+    yield
+    assert_sound(cache.root)
+    assert staged(cache.root) == []
+
+
+async def test_objects_arrive_and_their_files_are_told(cache: Cache, server: Bodies) -> None:
+    refs = [offer(server, b"%d" % number * 1000) for number in range(50)]
+    with left_in_order(cache):
+        async with warm(starter(cache)) as lanes:
+            first = await run(lanes, server, asks(cache, *refs))
+            again = await run(lanes, server, asks(cache, *refs))
+    assert all(reply.ok for reply in first + again)
+    assert [reply.size_bytes for reply in first] == [ref.size_bytes for ref in refs]
+    assert [reply.facts for reply in first] == [
+        cache.blobs.stat(f"{ref.digest}.640".encode()) for ref in refs
+    ]
+    assert [reply.facts for reply in again] == [None] * 50
+
+
+async def test_what_is_wrong_comes_back_as_from_a_thread(cache: Cache, server: Bodies) -> None:
+    good, wrong = offer(server, b"good"), offer(server, b"wrong")
+    server.bodies[f"/{wrong.digest}"] = b"wreng"
+    absent = good._replace(digest=digest_of(b"absent"))
+    with left_in_order(cache):
+        async with warm(starter(cache)) as lanes:
+            replies = await run(lanes, server, asks(cache, good, wrong, absent))
+    assert replies[0].ok
+    assert isinstance(replies[1].error, DigestMismatch)
+    assert read(replies[1].error.details["quarantined"]) == b"wreng"
+    assert (replies[2].status, replies[2].body) == (404, b"<Code>NoSuchKey</Code>")
+
+
+async def test_a_body_that_is_longer_than_announced_is_streamed(
+    cache: Cache, server: Bodies
+) -> None:
+    # The size of a link that was followed is the length of its text.
+    ref = offer(server, os.urandom(3 * MIB), size_bytes=11)
+    with left_in_order(cache):
+        async with warm(starter(cache)) as lanes:
+            [reply] = await run(lanes, server, asks(cache, ref))
+    assert reply.ok
+    assert reply.size_bytes == 3 * MIB
+    assert cache.blobs.verify(ref.digest, 0o640)
+
+
+async def test_a_cancelled_call_stops_its_transfers(cache: Cache, server: Bodies) -> None:
+    refs = [offer(server, b"%d" % number) for number in range(20)]
+    server.gate.clear()
+    with left_in_order(cache):
+        async with warm(starter(cache)) as lanes:
+            async with anyio.create_task_group() as group:
+                group.start_soon(run, lanes, server, asks(cache, *refs))
+                await anyio.to_thread.run_sync(server.await_asked, 1)
+                group.cancel_scope.cancel()
+            server.gate.set()
+            [reply] = await run(lanes, server, asks(cache, refs[-1]))
+            assert reply.ok
+    assert cache.blobs.present(refs)[:-1] == [False] * 19
+
+
+async def test_a_killed_worker_fails_what_it_had_and_is_replaced(
+    cache: Cache, server: Bodies
+) -> None:
+    refs = [offer(server, b"%d" % number) for number in range(20)]
+    server.gate.clear()
+    replies: list[Reply] = []
+
+    async def ask(lanes: Lanes) -> None:
+        replies.extend(await run(lanes, server, asks(cache, *refs)))
+
+    with left_in_order(cache):
+        async with warm(starter(cache)) as lanes:
+            lane = await until_ready(lanes)
+            async with anyio.create_task_group() as group:
+                group.start_soon(ask, lanes)
+                await anyio.to_thread.run_sync(server.await_asked, 1)
+                os.kill(lane.process.pid, signal.SIGKILL)
+            server.gate.set()
+            assert [type(reply.error) for reply in replies] == [ConnectionLost] * 20
+            assert await until_ready(lanes) is not lane
+            assert all(reply.ok for reply in await run(lanes, server, asks(cache, *refs)))
+
+
+async def test_without_workers_that_live_threads_do_the_work(cache: Cache, server: Bodies) -> None:
+    started = []
+
+    def stillborn(far: socket.socket) -> subprocess.Popen[bytes]:
+        started.append(far)
+        return subprocess.Popen([sys.executable, "-c", ""])
+
+    ref = offer(server, b"body")
+    async with open_lanes(SETTINGS, stillborn) as lanes:
+        lanes.warm_up()
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while len(started) < SHORT_LIVES_MAX:  # noqa: ASYNC110 - no event for it
+                await anyio.sleep(0.01)
+        [reply] = await run(lanes, server, asks(cache, ref))
+    assert reply.ok
+    assert len(started) == SHORT_LIVES_MAX
+
+
+async def test_leaving_ends_the_processes(cache: Cache) -> None:
+    async with warm(starter(cache)) as lanes:
+        lane = await until_ready(lanes)
+        assert lane.process.poll() is None
+    assert lane.process.poll() == 0
+
+
+def test_a_worker_ends_when_its_node_is_gone(cache: Cache) -> None:
+    near, far = socket.socketpair()
+    with far:
+        process = starter(cache)(far)
+    near.close()
+    assert process.wait(PATIENCE_SECONDS) == 0
+
+
+@pytest.mark.parametrize(
+    ("workers", "processors", "count"), [("auto", 1, 0), ("auto", 4, 4), ("auto", 96, 8), (3, 1, 3)]
+)
+def test_how_many(
+    workers: int, processors: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)))
+    assert count_of(TransferSettings(workers=workers)) == count
