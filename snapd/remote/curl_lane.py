@@ -32,6 +32,9 @@ _TO_EPOLL = {
 }
 
 
+_NOT_YET = Reply()
+"""Stands for replies that are still to come, and is never changed."""
+
 Kind: TypeAlias = tuple[str, bool, str]
 """What a slot can't change any more: its method (or that it is small), signing, and the CA."""
 
@@ -80,7 +83,7 @@ class Part:
         self.channel = channel
         self.on_end = on_end
         self.waited_seconds = 0.0
-        self.replies: list[Reply] = [Reply() for _ in requests]
+        self.replies = [_NOT_YET] * len(requests)
         self.next_index = 0
         self.active = 0
         self.cancelled = False

@@ -16,7 +16,7 @@ MESSAGES = st.lists(st.tuples(st.text(), st.integers(), st.binary(), st.lists(st
 def test_messages_arrive_whole_however_they_are_cut(messages: list[Any], piece_bytes: int) -> None:
     data = b"".join(map(frame, messages))
     frames = Frames()
-    arrived = []
+    arrived: list[Any] = []
     for start in range(0, len(data), piece_bytes):
         arrived += frames.feed(data[start : start + piece_bytes])
     assert arrived == messages
