@@ -184,7 +184,7 @@ class TreeHash:
             blake3(text).hexdigest(),
             listing.file_count,
             len(listing.modes),
-            sum(self.columns.column(1).tolist()),
+            sum(self.columns.column(1)),
         )
 
     def _look(self) -> None:
