@@ -35,7 +35,7 @@ class PushedSnapshots:
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, InvalidId):
             document = json.loads(self._file(source, store).read_bytes())
             if (document["directory"], document["store"]) == (source, store):
-                return Pushed(parse_snapshot_id(document["id"]), int(document["reliances"]))
+                return Pushed(parse_snapshot_id(document["id"]), int(document.get("reliances", 0)))
         return None
 
     def remember(self, source: str, store: str, pushed: Pushed) -> None:

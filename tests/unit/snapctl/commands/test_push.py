@@ -68,6 +68,7 @@ def test_last_push_is_remembered_in_the_cache_of_the_user(tmp_path: Path, source
         "directory": str(source),
         "store": f"file://{tmp_path}/store",
         "id": ran.stdout.strip(),
+        "reliances": 0,
     }
 
 
