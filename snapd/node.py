@@ -35,7 +35,7 @@ from snapd.remote.examining import Examination, examine
 from snapd.remote.lanes import Lanes, open_lanes
 from snapd.remote.opening import make_ready, open_store, settings_for
 from snapd.remote.stores import OpenStore, Stores, open_stores
-from snapd.remote.workers import count_of
+from snapd.remote.workers import count_of, threads_of
 from snapd.runtime.background import background_tasks
 from snapd.runtime.observer import Observer
 from snapd.worker import WorkerStart
@@ -159,7 +159,7 @@ async def open_node(
 
 
 def _worker_start(settings: Settings, cache: Cache) -> WorkerStart:
-    lanes = settings.transfer.transfer_threads + count_of(settings.transfer)
+    lanes = threads_of(settings.transfer) + count_of(settings.transfer)
     return WorkerStart(cache.press_terms, settings.transfer, settings.log, lanes)
 
 

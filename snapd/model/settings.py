@@ -46,8 +46,8 @@ class TransferSettings:
     large_object_bytes: int = 16 * MIB
     """From this size on an object is read in parallel ranges and written in parts."""
     range_bytes: int = 8 * MIB
-    transfer_threads: int = 2
-    """Threads for large objects, documents and uploads."""
+    transfer_threads: int | Literal["auto"] = "auto"
+    """Threads for large objects, documents and uploads; `auto`: 2, on many processors up to 12."""
     workers: int | Literal["auto"] = "auto"
     """Processes for small objects; `auto`: one a processor, at most 8, none on a single one."""
     connect_timeout_seconds: float = 10.0

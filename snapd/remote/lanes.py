@@ -15,7 +15,7 @@ from anyio import to_thread
 
 from snapd.model.settings import TransferSettings
 from snapd.remote.curl_lane import Channel, Lane, Part
-from snapd.remote.workers import StartWorker, Workers, open_workers
+from snapd.remote.workers import StartWorker, Workers, open_workers, threads_of
 
 STOP_SECONDS = 30.0
 
@@ -46,7 +46,7 @@ class Lanes:
     def __init__(self, settings: TransferSettings, workers: Workers | None) -> None:
         self._loop = asyncio.get_running_loop()
         self._workers = workers
-        threads = max(1, settings.transfer_threads)
+        threads = threads_of(settings)
         sharing = threads + (workers.count if workers else 0)
         self._threads = [
             Lane(settings, self._report, f"transfer-{number}", lanes=sharing)

@@ -34,6 +34,7 @@ StartWorker = Callable[[socket.socket], "subprocess.Popen[bytes]"]
 WORKERS_MAX = 8
 """More would only wait for the network, or for the process that hands out the work."""
 
+THREADS_MAX = 12
 STOP_SECONDS = 10.0
 SHORT_LIFE_SECONDS = 5.0
 SHORT_LIVES_MAX = 3
@@ -46,9 +47,20 @@ def count_of(settings: TransferSettings) -> int:
     A single processor is better off with threads, which need no messages.
     """
     if settings.workers != "auto":
-        return int(settings.workers)
+        return settings.workers
     processors = len(os.sched_getaffinity(0))
     return min(processors, WORKERS_MAX) if processors > 1 else 0
+
+
+def threads_of(settings: TransferSettings) -> int:
+    """Tell how many threads the settings mean: with `auto` two, and more on many processors.
+
+    A thread of large objects spends its time in system calls and in the hash, without the lock of
+    the interpreter, so they add up.
+    """
+    if settings.transfer_threads != "auto":
+        return max(1, settings.transfer_threads)
+    return min(THREADS_MAX, max(2, len(os.sched_getaffinity(0)) // 4))
 
 
 class WorkerLane(asyncio.Protocol):

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Literal
 
 import anyio
 import pytest
@@ -25,7 +26,7 @@ from snapd.model.settings import MIB, LogSettings, TransferSettings
 from snapd.remote.exchanges import Origin, Reply, Request
 from snapd.remote.lanes import Lanes, open_lanes
 from snapd.remote.transport import open_transport
-from snapd.remote.workers import SHORT_LIVES_MAX, StartWorker, WorkerLane, count_of
+from snapd.remote.workers import SHORT_LIVES_MAX, StartWorker, WorkerLane, count_of, threads_of
 from snapd.worker import WorkerStart
 from tests.caching import assert_sound, staged
 
@@ -248,7 +249,14 @@ def test_a_worker_ends_when_its_node_is_gone(cache: Cache) -> None:
     ("workers", "processors", "count"), [("auto", 1, 0), ("auto", 4, 4), ("auto", 96, 8), (3, 1, 3)]
 )
 def test_how_many(
-    workers: int, processors: int, count: int, monkeypatch: pytest.MonkeyPatch
+    workers: int | Literal["auto"], processors: int, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)))
     assert count_of(TransferSettings(workers=workers)) == count
+
+
+@pytest.mark.parametrize(("processors", "count"), [(1, 2), (2, 2), (16, 4), (96, 12)])
+def test_how_many_threads(processors: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)))
+    assert threads_of(TransferSettings()) == count
+    assert threads_of(TransferSettings(transfer_threads=5)) == 5
