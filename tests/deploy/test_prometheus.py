@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import pytest
+import yaml
 
 from snapctl.app import app
+from tests.deploy.rendering import kustomized, of_kind, resources
 from tests.servers.prometheus import promtool
 from tests.unit.runtime.test_metrics import every_kind, exported
 
@@ -169,12 +170,35 @@ def test_what_the_daemon_shows_is_clean() -> None:
     assert promtool("check", "metrics", given=body.decode()) == ""
 
 
-@pytest.mark.parametrize("name", ["podmonitor.yaml", "prometheus-kubernetes.yml"])
-def test_scraping_meets_the_names_in_the_daemonset(name: str) -> None:
-    text = (HERE / name).read_text(encoding="utf-8")
-    daemonset = (PROJECT / "deploy/kubernetes/base/daemonset.yaml").read_text(encoding="utf-8")
-    assert "name: metrics, containerPort" in daemonset
-    assert "metrics" in text
-    assert "app.kubernetes.io/name: snapsync" in daemonset
-    assert re.search(r"app.kubernetes.io/name: snapsync|app_kubernetes_io_name", text)
-    assert re.search(r"job_name: snapd|replacement: snapd", text)
+def test_the_kustomization_meets_the_daemonset() -> None:
+    built = resources(kustomized(HERE))
+    daemons = resources(kustomized(PROJECT / "deploy" / "kubernetes" / "base"))
+    template = of_kind(daemons, "DaemonSet")["spec"]["template"]
+    monitor = of_kind(built, "PodMonitor")["spec"]
+    wanted = monitor["selector"]["matchLabels"]
+    assert template["metadata"]["labels"].items() >= wanted.items()
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    ports = [port["name"] for port in template["spec"]["containers"][0]["ports"]]
+    assert endpoint["port"] in ports
+    volumes = [volume.get("secret", {}) for volume in template["spec"]["volumes"]]
+    secret = endpoint["authorization"]["credentials"]
+    assert secret["name"] in [volume.get("secretName") for volume in volumes]
+    rule = of_kind(built, "PrometheusRule")["spec"]
+    named = [
+        each["alert"] for group in rule["groups"] for each in group["rules"] if "alert" in each
+    ]
+    assert named == list(alerts())
+    dashboard = of_kind(built, "ConfigMap")
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert json.loads(dashboard["data"]["grafana-dashboard.json"])["title"] == "snapsync"
+
+
+def test_scraping_without_the_operator_meets_the_daemonset() -> None:
+    text = (HERE / "prometheus-kubernetes.yml").read_text(encoding="utf-8")
+    (scrape,) = yaml.safe_load(text)["scrape_configs"]
+    assert scrape["job_name"] == "snapd"
+    kept = scrape["relabel_configs"][0]
+    assert kept["regex"] == "snapsync;metrics"
+    daemons = resources(kustomized(PROJECT / "deploy" / "kubernetes" / "base"))
+    template = of_kind(daemons, "DaemonSet")["spec"]["template"]
+    assert template["metadata"]["labels"]["app.kubernetes.io/name"] == "snapsync"

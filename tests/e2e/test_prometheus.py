@@ -30,7 +30,7 @@ min_free_bytes = "1M"
 [transfer]
 objects_in_flight = 8
 batch_objects = 2
-stall_timeout_seconds = 3
+stall_timeout_seconds = 1
 backoff_base_seconds = 0.05
 [[store]]
 uri = "{store}"
@@ -88,6 +88,8 @@ def scene(host: Host, proxy: FaultProxy, store: str, tmp_path: Path) -> Iterator
         yield Scene(host, daemon, proxy, prometheus, store)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_what_dashboard_and_alerts_ask_during_a_pull(
     cloud_host: Host, fault_proxy: FaultProxy, store: str, tmp_path: Path
 ) -> None:
