@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
 BENCH_ARGS ?=
 
-.PHONY: help demo test guest-test image-test cluster-test manifests lock unit lint fmt coverage bench bench-quick clean
+.PHONY: help demo test guest-test image-test cluster-test manifests lock api page-test fuzz unit lint fmt coverage bench bench-quick clean
 
 help:
 	@echo "make demo         watch a snapshot travel: directory, S3, daemon, shared cache, checkout"
 	@echo "make test         the whole test suite, real S3 server included"
 	@echo "make lint         format, lint, types, import contracts"
+	@echo "make page-test    the page in a real browser; needs Chromium (apt-get install chromium)"
+	@echo "make fuzz         API, manifests and bodies fuzzed for about half an hour"
 	@echo "make guest-test   sealed objects (fs-verity) in a small virtual machine; needs root and x86_64"
 	@echo "make image-test   builds the image and runs daemon and job as containers; needs root"
 	@echo "make cluster-test the same as pods of a real cluster, which it builds first; needs root"
@@ -42,6 +44,17 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev $(VENV)/.prometheus
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+page-test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m browser tests/page
+
+FUZZ_EXAMPLES ?= 400
+fuzz: $(VENV)/.dev
+	SNAPSYNC_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -s tests/security
+
+# The OpenAPI document of the repository, from the table of operations.
+api: $(VENV)/.dev
+	$(BIN)/python -m snapd.api.openapi > docs/api/openapi.json
 
 guest-test: $(VENV)/.dev
 	PYTHON=$(BIN)/python tests/guest/run.sh

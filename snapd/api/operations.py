@@ -229,7 +229,7 @@ OPERATIONS: tuple[Operation, ...] = (
             {
                 "dryrun": {"type": "boolean"},
                 "why": {"type": "boolean"},
-                "free_bytes": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+                "free_bytes": {"type": "integer", "minimum": 0},
             }
         ),
     ),

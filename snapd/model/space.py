@@ -33,6 +33,8 @@ class SweepRequest:
         free_bytes = document.get("free_bytes", 0)
         if not isinstance(dryrun, bool) or not isinstance(why, bool):
             raise UsageError("'dryrun' and 'why' are true or false")
+        if isinstance(free_bytes, float) and free_bytes.is_integer():
+            free_bytes = int(free_bytes)  # JSON has one kind of number
         if isinstance(free_bytes, bool) or not isinstance(free_bytes, int) or free_bytes < 0:
             raise UsageError("'free_bytes' is a number of bytes")
         return cls(dryrun, why, free_bytes)

@@ -88,9 +88,7 @@ class S3Store:
         ]
         replies = await self._wire.ask(requests)
         return [
-            Got(reply.size_bytes, reply.facts)
-            if reply.ok
-            else self._wire.error(reply, get.key)
+            Got(reply.size_bytes, reply.facts) if reply.ok else self._wire.error(reply, get.key)
             for get, reply in zip(gets, replies, strict=True)
         ]
 
