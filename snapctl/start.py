@@ -32,7 +32,7 @@ def _run_plain() -> int | None:
     arguments, environment = sys.argv[1:], dict(os.environ)  # noqa: TID251 - an entry of the process
     if arguments[:1] != ["id"]:
         return None
-    from snapctl.plain_id import plain_directory, run_plain_id
+    from snapctl.plain_id import plain_id, run_plain_id
 
-    directory = plain_directory(arguments, environment)
-    return None if directory is None else run_plain_id(directory, environment)
+    asked = plain_id(arguments, environment)
+    return None if asked is None else run_plain_id(asked, environment)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from snapctl.plain_id import plain_directory
+from snapctl.plain_id import PlainId, plain_id
 from snapd.disk.walk import walk
 from tests.unit.snapctl.running import environment_of, snapctl
 
@@ -26,10 +26,14 @@ def started(*arguments: str, home: Path, script: str = "") -> subprocess.Complet
 
 
 @pytest.mark.parametrize(
-    ("arguments", "directory"),
+    ("arguments", "asked"),
     [
-        (["id", "d"], "d"),
-        (["id", "/"], "/"),
+        (["id", "d"], PlainId("d", True)),
+        (["id", "/"], PlainId("/", True)),
+        (["id", "d", "--no-stat-cache"], PlainId("d", False)),
+        (["id", "--no-stat-cache", "d"], PlainId("d", False)),
+        (["id", "--no-stat-cache"], None),
+        (["id", "d", "e"], None),
         (["id"], None),
         (["id", ""], None),
         (["id", "-"], None),
@@ -39,9 +43,9 @@ def started(*arguments: str, home: Path, script: str = "") -> subprocess.Complet
         (["manifest", "d"], None),
     ],
 )
-def test_only_a_path_alone_is_plain(arguments: list[str], directory: str | None) -> None:
-    assert plain_directory(arguments, {}) == directory
-    assert plain_directory(arguments, {"_SNAPCTL_COMPLETE": "bash_complete"}) is None
+def test_only_a_path_alone_is_plain(arguments: list[str], asked: PlainId | None) -> None:
+    assert plain_id(arguments, {}) == asked
+    assert plain_id(arguments, {"_SNAPCTL_COMPLETE": "bash_complete"}) is None
 
 
 @pytest.mark.parametrize("spelt", ["./{}", "{}/", "{}/../{}", "./{}//."])
@@ -53,6 +57,13 @@ def test_it_prints_what_the_command_prints(tmp_path: Path, spelt: str) -> None:
     assert (plain.returncode, plain.stdout, plain.stderr) == (0, full.stdout, "")
     assert plain.stdout == f"{walk(tmp_path / 'ü').manifest.id}\n"
     assert list((tmp_path / "cache/snapsync/stat").iterdir())
+
+
+def test_it_may_do_without_a_cache(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    ran = started("id", "d", "--no-stat-cache", home=tmp_path)
+    assert ran.stdout == f"{walk(tmp_path / 'd').manifest.id}\n"
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("directory", ["missing", "file", "unfit"])
