@@ -22,7 +22,7 @@ from tests.deploy.test_image import pinned
 from tests.e2e.installed import Host, Ran
 from tests.servers.seaweed import Seaweed
 
-IMAGE = "localhost/snapsync:test"
+IMAGE = os.environ.get("IMAGE", "localhost/snapsync:test")
 DAEMON, JOB = "10001:10001", "1000:1000"
 FILES = {"train/a.bin": os.urandom(3_000_000), "train/b": b"hello", "meta.json": b"{}"}
 CONFINED = ["--read-only", "--read-only-tmpfs=false", "--cap-drop=all"]
@@ -107,8 +107,32 @@ class Node:
             podman("rm", "--force", "snapsync-daemon")
 
 
+@contextmanager
+def with_reflinks(image: Path, place: Path) -> Iterator[Path]:
+    """Mount a small XFS for the length of the block."""
+    with image.open("wb") as target:
+        target.truncate(400 << 20)
+    place.mkdir()
+    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
 @pytest.fixture
 def node(tmp_path: Path, seaweed: Seaweed, seaweed_bucket: str) -> Iterator[Node]:
+    yield from _node(tmp_path, tmp_path / "node", seaweed, seaweed_bucket)
+
+
+@pytest.fixture
+def node_with_reflinks(tmp_path: Path, seaweed: Seaweed, seaweed_bucket: str) -> Iterator[Node]:
+    with with_reflinks(tmp_path / "xfs.img", tmp_path / "xfs") as place:
+        yield from _node(tmp_path, place / "node", seaweed, seaweed_bucket)
+
+
+def _node(tmp_path: Path, root: Path, seaweed: Seaweed, seaweed_bucket: str) -> Iterator[Node]:
     store = f"s3://{seaweed_bucket}/image/{time.monotonic_ns()}"
     source = tmp_path / "source"
     for name, data in FILES.items():
@@ -118,7 +142,6 @@ def node(tmp_path: Path, seaweed: Seaweed, seaweed_bucket: str) -> Iterator[Node
         "push", source, "--store", store
     )
     assert pushed.code == 0, pushed.stderr
-    root = tmp_path / "node"
     for name, owner in (("run", 10001), ("state", 10001), ("work", 1000)):
         (root / name).mkdir(parents=True)
         os.chown(root / name, owner, owner)
@@ -132,7 +155,7 @@ def node(tmp_path: Path, seaweed: Seaweed, seaweed_bucket: str) -> Iterator[Node
         f'[daemon]\nstores = ["{store}"]\nlisten = "127.0.0.1:0"\n'
         'socket = "/run/snapsync/snapd.sock"\n'
         '[access]\nadminister = ["owner"]\n'
-        '[cache]\ndirectory = "/var/lib/snapsync"\n'
+        '[cache]\ndirectory = "/var/lib/snapsync"\nmin_free_bytes = "1M"\n'
     )
     yield Node(root, store, seaweed.environment(), pushed.stdout.strip())
     podman("rm", "--force", "snapsync-job")
@@ -163,6 +186,7 @@ def test_nothing_in_the_image_can_be_written_by_its_user() -> None:
     )
     # Files of the runtime and what every system has.
     allowed = ("/tmp", "/var/tmp", "/run/lock", "/dev", "/proc", "/sys", "/run/.containerenv")
+    assert "/tmp" in found.stdout.split(), found.stderr
     left = [path for path in found.stdout.split() if not path.startswith(allowed)]
     assert left == []
 
@@ -194,6 +218,22 @@ def test_a_checkout_of_one_s_own_has_the_same_id(node: Node) -> None:
         named = node.job("snapctl", "id", "/work/data")
         assert named.stdout.strip() == node.snapshot_id
         assert node.job("touch", "/work/data/mine").code == 0
+
+
+def test_of_the_modes_only_hard_links_do_not_cross_the_mounts(node_with_reflinks: Node) -> None:
+    node = node_with_reflinks
+    pull = ("snapctl", "pull", "--wait-for-daemon", "1m", "--json")
+    with node.daemon():
+        for mode, made in (("auto", "reflink"), ("reflink", "reflink"), ("copy", "copy")):
+            laid_out = node.job(*pull, "--mode", mode, f"/work/{mode}")
+            assert laid_out.code == 0, laid_out.stderr
+            assert laid_out.document["checkout"]["mode"] == made
+        linked = node.job(*pull, "--mode", "symlink", "/work/link")
+        assert linked.code == 0, linked.stderr
+        assert os.readlink(node.root / "work" / "link") == f"/snapshots/{node.snapshot_id}"
+        refused = node.job(*pull, "--mode", "hardlink", "/work/hard")
+        assert refused.code == 1, refused.stderr
+        assert "mount" in refused.error["message"] + refused.error["hint"]
 
 
 def test_a_failure_leaves_its_exit_code_and_the_next_action(node: Node) -> None:

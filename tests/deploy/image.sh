@@ -3,13 +3,14 @@
 # podman and debootstrap, Debian's packages and PyPI.
 #   tests/deploy/image.sh
 #   BASE=docker.io/library/python:3.11-slim-bookworm tests/deploy/image.sh   another base than Debian's own
-#   IMAGE_ONLY=1 tests/deploy/image.sh        builds it once, as localhost/snapsync:test, and stops
+#   IMAGE_ONLY=1 tests/deploy/image.sh        builds it once, as localhost/snapsync:test (or $IMAGE), and stops
 set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/../.." && pwd)
 work=${WORK:-/var/tmp/snapsync-image}
 python=$(realpath --no-symlinks "$(command -v "${PYTHON:-python3}")")
 base=${BASE:-localhost/snapsync-base:latest}
+export IMAGE=${IMAGE:-localhost/snapsync:test}
 export CONTAINERS_CONF=$repo/tests/deploy/containers.conf
 
 say() { printf '%s\n' "image: $*" >&2; }
@@ -20,6 +21,7 @@ install_tools() {
     command -v podman >/dev/null || missing+=(podman)
     command -v buildah >/dev/null || missing+=(buildah)
     command -v runc >/dev/null || missing+=(runc)
+    command -v mkfs.xfs >/dev/null || missing+=(xfsprogs)
     [ ${#missing[@]} -eq 0 ] && return
     say "installing ${missing[*]}"
     apt-get -qq update
@@ -55,13 +57,14 @@ mkdir -p "$work"
 install_tools
 build_base
 [ -z "${BASE:-}" ] || podman image exists "$base" || podman pull --quiet "$base"
-build_image localhost/snapsync:test
+build_image "$IMAGE"
 [ -z "${IMAGE_ONLY:-}" ] || exit 0
-build_image localhost/snapsync:again
-first=$(podman image inspect --format '{{.Id}}' localhost/snapsync:test)
-again=$(podman image inspect --format '{{.Id}}' localhost/snapsync:again)
+build_image "$IMAGE-again"
+first=$(podman image inspect --format '{{.Id}}' "$IMAGE")
+again=$(podman image inspect --format '{{.Id}}' "$IMAGE-again")
 [ "$first" = "$again" ] || { say "two builds differ: $first and $again"; exit 1; }
 say "two builds give the same image, $first"
-podman untag localhost/snapsync:again
+# Of an image with two names this takes one.
+podman untag "$IMAGE-again" "$IMAGE-again"
 cd "$repo"
 exec "$python" -m pytest -p no:cacheprovider -q "${@:-tests/deploy/check_image.py}"
