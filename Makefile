@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
 BENCH_ARGS ?=
 
-.PHONY: help demo test guest-test image-test cluster-test manifests lock api page-test fuzz unit lint fmt coverage bench bench-quick clean
+.PHONY: help demo test guest-test image-test systemd-test cluster-test manifests lock api page-test fuzz unit lint fmt coverage bench bench-quick clean
 
 help:
 	@echo "make demo         watch a snapshot travel: directory, S3, daemon, shared cache, checkout"
@@ -15,6 +15,7 @@ help:
 	@echo "make fuzz         API, manifests and bodies fuzzed for about half an hour"
 	@echo "make guest-test   sealed objects (fs-verity) in a small virtual machine; needs root and x86_64"
 	@echo "make image-test   builds the image and runs daemon and job as containers; needs root"
+	@echo "make systemd-test the units under a real systemd in a container; needs root"
 	@echo "make cluster-test the same as pods of a real cluster, which it builds first; needs root"
 	@echo "make manifests    the kustomize base, from the chart; make lock: the packages of the image"
 	@echo "make bench        every target beside snapdir, s5cmd and a C program, about 20 minutes;"
@@ -61,6 +62,9 @@ guest-test: $(VENV)/.dev
 
 image-test: $(VENV)/.dev
 	PYTHON=$(BIN)/python tests/deploy/image.sh
+
+systemd-test: $(VENV)/.dev
+	PYTHON=$(BIN)/python tests/deploy/systemd.sh
 
 cluster-test: $(VENV)/.dev
 	PYTHON=$(BIN)/python tests/deploy/cluster.sh

@@ -422,3 +422,40 @@ async def test_watchers_see_the_end_and_never_hold_a_job(bench: OpenBench, littl
         assert states[0] == "queued"
         assert states[-1] == "done"
         assert [view.state async for view in job.changes(1.0)] == ["done"]
+
+
+async def test_a_detached_pull_outlives_its_daemon(bench: OpenBench, little: Sample) -> None:
+    request = PullRequest(little.id, "memory://store", "prefetch")
+    async with bench() as node:
+        node.store.objects.update(little.keys())
+        with node.cache.snapshot_lock(little.id):
+            ordered = await node.pulls.start(request, detached=True)
+            waited_for = await node.pulls.start(PullRequest(digest_id("other"), "memory://store"))
+            async with waited_for.attached():
+                await node.pulls.drain(0)
+        assert isinstance(ordered.error, DaemonStopping)
+        assert ordered.view().state == "cancelled"
+    async with bench() as node:
+        node.store.objects.update(little.keys())
+        await node.pulls.resume()
+        again = node.pulls.get(ordered.job_id)
+        assert again.request == request
+        with anyio.fail_after(20):
+            assert (await again.wait()).state == "done"
+            while node.cache.orders.all():
+                await anyio.lowlevel.checkpoint()
+        assert len(node.pulls.jobs()) == 1
+
+
+async def test_an_order_that_is_not_allowed_any_more_is_given_up(
+    bench: OpenBench, little: Sample
+) -> None:
+    async with bench() as node:
+        node.cache.orders.keep("0123456789ab", PullRequest(little.id, "memory://elsewhere"))
+        await node.pulls.resume()
+        assert node.pulls.jobs() == []
+        assert node.cache.orders.all() == {}
+
+
+def digest_id(text: str) -> SnapshotId:
+    return SnapshotId(digest_of(text.encode()))
