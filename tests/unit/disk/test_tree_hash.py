@@ -36,7 +36,8 @@ def tree(tmp_path: Path) -> Path:
 def test_id_alone_is_that_of_the_manifest(tree: Path) -> None:
     manifest = walk(tree).manifest
     told = identify(tree)
-    assert told.snapshot_id == manifest.id == digest_of(manifest.text)
+    assert told.snapshot_id == manifest.id
+    assert told.snapshot_id == digest_of(manifest.text)
     assert told[1:] == (manifest.file_count, manifest.directory_count, manifest.total_bytes)
 
 
