@@ -12,7 +12,11 @@ REQUEST_WORTH_BYTES = 32 * 1024
 """What one request counts beside its bytes, so that small and large objects can be compared."""
 
 GAIN = 1.05
-"""A larger limit stays only if at least this much more was moved with it."""
+"""A larger limit stays if at least this much more was moved with it ..."""
+
+LATENCY_SHARE = 0.5
+"""... or if latency grew by less than this share of what the limit grew by: by Little's law it grows
+as much where nothing more can be moved, and not at all where more can."""
 
 STEP = 16
 HOLD_WINDOWS = 20
@@ -29,8 +33,8 @@ WORSE = 0.7
 class Window:
     """What was seen while a limit held: requests that ended, their bytes, mean latency.
 
-    `throttled` counts those that the store refused because it is busy. `crowded` says that more
-    requests waited than the limit let through.
+    `throttled` counts those that the store refused because it is busy. `crowded` says that there
+    were as many requests as the limit lets through, or more.
     """
 
     seconds: float
@@ -55,7 +59,7 @@ class Pace:
         self.floor = min(floor, ceiling)
         self.limit = max(self.floor, min(start, ceiling))
         self._doubling = True
-        self._trial: tuple[int, float] | None = None
+        self._trial: tuple[int, Window] | None = None
         self._hold = 0
         self._best: Window | None = None
 
@@ -71,11 +75,13 @@ class Pace:
         """See what the last increase brought; True if it is taken back."""
         if self._trial is None:
             return False
-        before, rate = self._trial
+        limit, before = self._trial
         self._trial = None
-        if window.rate >= rate * GAIN:
+        faster = window.rate >= before.rate * GAIN
+        growth = 1 + (self.limit / limit - 1) * LATENCY_SHARE
+        if faster or window.latency_seconds <= before.latency_seconds * growth:
             return False
-        self.limit = before
+        self.limit = limit
         self._doubling = False
         self._hold = HOLD_WINDOWS
         self._best = None
@@ -98,7 +104,7 @@ class Pace:
     def _grow(self, window: Window) -> None:
         if self.limit >= self.ceiling:
             return
-        self._trial = (self.limit, window.rate)
+        self._trial = (self.limit, window)
         grown = self.limit * 2 if self._doubling else self.limit + STEP
         self.limit = min(self.ceiling, grown)
 

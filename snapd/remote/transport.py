@@ -74,6 +74,7 @@ class Traffic:
             self._loads[lane] += len(own)
             self._in_flight += len(own)
             shares.append((lane, self._channels[lane], own))
+        self._most_in_flight = max(self._most_in_flight, self._in_flight)
         return shares
 
     def _settle_on(self, lanes: Sequence[AnyLane]) -> None:
@@ -118,7 +119,7 @@ class Traffic:
             size_bytes=self._size_bytes,
             latency_seconds=self._waited_seconds / self._requests,
             throttled=self._throttled,
-            crowded=self._in_flight > before,
+            crowded=self._most_in_flight >= before,
         )
         if self._pace.judge(window) != before:
             self._on_pace(self._kind, self._pace.limit)
@@ -135,6 +136,7 @@ class Traffic:
         self._window_began_at = time.monotonic()
         self._requests = self._size_bytes = self._throttled = 0
         self._waited_seconds = 0.0
+        self._most_in_flight = self._in_flight
 
 
 def _tell_nobody(_kind: TrafficKind, _limit: int) -> None:
