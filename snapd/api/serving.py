@@ -22,6 +22,9 @@ STOP_SECONDS = 1.0
 """Requests that still run when serving ends may go on about this long, then are cancelled."""
 CLEANUP_SECONDS = 5.0
 """aiohttp waits twice for `STOP_SECONDS` before it cancels; this bounds the whole."""
+LINGER_SECONDS = 1.0
+"""A body that nobody wants is taken and thrown away for this long, so that the client that still
+sends it can read its answer."""
 ON_SOCKET = Bounds()
 ON_TCP = Bounds(connections_max=256, per_client_max=192)
 
@@ -113,6 +116,7 @@ async def _runner(app: web.Application, bounds: Bounds) -> AsyncIterator[web.App
         auto_decompress=False,
         handle_signals=False,
         handler_cancellation=True,
+        lingering_time=LINGER_SECONDS,
         keepalive_timeout=bounds.idle_seconds,
         shutdown_timeout=STOP_SECONDS,
     )

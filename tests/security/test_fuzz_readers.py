@@ -43,25 +43,10 @@ JSON = st.recursive(
     max_leaves=12,
 )
 KEYS = st.sampled_from(
-    [
-        "id",
-        "store",
-        "priority",
-        "detach",
-        "wait_for_space",
-        "kind",
-        "subject",
-        "reason",
-        "dryrun",
-        "why",
-        "free_bytes",
-        "snapshot_id",
-        "lease_id",
-        "process",
-        "schema",
-        "verified",
-        "cached",
-    ]
+    sorted(
+        {*PullRequest.__dataclass_fields__, *LeaseRequest.__dataclass_fields__}
+        | {"id", "detach", "dryrun", "free_bytes", "lease_id", "process"}
+    )
 )
 BODIES = JSON | st.dictionaries(KEYS, JSON | HEX | st.sampled_from(["pin", "link", "/a", "s3://b"]))
 
