@@ -190,7 +190,12 @@ class Workers:
         await self._wanted.wait()
         short_lives = 0
         while short_lives < SHORT_LIVES_MAX:
-            lived_seconds = await self._live_once()
+            try:
+                lived_seconds = await self._live_once()
+            except OSError as error:
+                # A bound on processes, say, or an interpreter that this user may not start.
+                logger.warning("going on without a transfer process: %s", error)
+                return
             short_lives = short_lives + 1 if lived_seconds < SHORT_LIFE_SECONDS else 0
             logger.warning("a transfer process ended unasked after %.1f s", lived_seconds)
         logger.error("transfer processes die at once; going on with one less")
@@ -199,7 +204,11 @@ class Workers:
         """Run one worker to its end; cancelled, it is told to end, and killed if it does not."""
         near, far = socket.socketpair()
         with far:
-            process = await to_thread.run_sync(self._start, far)
+            try:
+                process = await to_thread.run_sync(self._start, far)
+            except BaseException:
+                near.close()
+                raise
         lane = WorkerLane(process)
         try:
             await asyncio.get_running_loop().create_unix_connection(lambda: lane, sock=near)

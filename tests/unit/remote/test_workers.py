@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import anyio
+import anyio.from_thread
 import pytest
 
 from snapd.disk.cache import Cache, open_cache
@@ -228,6 +229,24 @@ async def test_without_workers_that_live_threads_do_the_work(cache: Cache, serve
         [reply] = await run(lanes, server, asks(cache, ref))
     assert reply.ok
     assert len(started) == SHORT_LIVES_MAX
+
+
+async def test_a_worker_that_can_not_be_started_is_done_without(
+    cache: Cache, server: Bodies
+) -> None:
+    tried = anyio.Event()
+
+    def refused(_far: socket.socket) -> subprocess.Popen[bytes]:
+        anyio.from_thread.run_sync(tried.set)
+        raise PermissionError(13, "Permission denied", sys.executable)
+
+    ref = offer(server, b"body")
+    async with open_lanes(SETTINGS, refused) as lanes:
+        lanes.warm_up()
+        with anyio.fail_after(PATIENCE_SECONDS):
+            await tried.wait()
+        [reply] = await run(lanes, server, asks(cache, ref))
+    assert reply.ok
 
 
 async def test_leaving_ends_the_processes(cache: Cache) -> None:
