@@ -30,7 +30,8 @@ import os, sys
 # All that is imported late, while root still can: the interpreter may lie in a private place.
 import anyio._backends._asyncio, concurrent.futures.thread, uvloop
 import encodings.ascii, encodings.idna, encodings.latin_1, encodings.unicode_escape
-import importlib.readers, snapd.daemon, snapd.remote.directory, snapd.remote.opening, snapd.remote.s3
+import importlib.readers, snapd.daemon
+import snapd.remote.directory, snapd.remote.opening, snapd.remote.s3
 from snapd.__main__ import main
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid({uid}); os.setuid({uid})
