@@ -46,6 +46,7 @@ class Pulls:
         self._running: dict[PullKey, Job] = {}
         self._ended: deque[Job] = deque(maxlen=settings.daemon.jobs_remembered)
         self._places = Budget(objects=settings.daemon.pulls_running_max)
+        self._running_max = settings.daemon.pulls_running_max
         self._queued_max = settings.daemon.pulls_queued_max
         self._held: set[Ticket[PullKey]] = set()
         self._ordered: set[str] = set()
@@ -113,7 +114,7 @@ class Pulls:
                 logger.warning("a detached pull will not outlive the daemon: %s", error.message)
 
     def _begin(self, request: PullRequest, job_id: str) -> Job:
-        if self._places.waiting >= self._queued_max:
+        if self.running_count >= self._running_max and self.queued_count >= self._queued_max:
             raise QueueFull(f"{self._places.waiting} pulls are waiting already")
         job = Job(
             request,
@@ -181,6 +182,7 @@ class Pulls:
     def resize(self, *, running_max: int, queued_max: int) -> None:
         """Change how many pulls may run and wait."""
         self._places.resize(objects=running_max)
+        self._running_max = running_max
         self._queued_max = queued_max
 
     def cancel(self, job_id: str) -> Job:
