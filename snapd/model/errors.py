@@ -122,6 +122,22 @@ class InvalidId(UsageError):
     default_hint = "An ID is 64 hexadecimal digits, as `snapctl push` and `snapctl id` print it."
 
 
+class InvalidName(UsageError):
+    """A name, a version, an alias, a note or who did it, in a form that the registry refuses."""
+
+    code = "invalid_name"
+    default_hint = (
+        "Names are letters, digits, '.', '_' and '-', at most 128; versions are like v1.2.0."
+    )
+
+
+class InvalidReference(UsageError):
+    """A reference that does not say which name, or which version of it."""
+
+    code = "invalid_reference"
+    default_hint = "A reference is NAME@VERSION, NAME@STAGE or NAME@ALIAS, as imagenet@v1.2.0."
+
+
 class InvalidStoreUri(UsageError):
     """A store URI that can't be understood, or of a scheme nobody here speaks."""
 
@@ -178,6 +194,27 @@ class SnapshotNotFound(SnapsyncError):
     code = "no_such_snapshot"
     exit_code = ExitCode.NO_SUCH_SNAPSHOT
     default_hint = "Compare the ID and the store with those that `snapctl push` printed."
+
+
+class ReferenceNotFound(SnapsyncError):
+    """A reference to something that the registry does not have; the subclasses say what."""
+
+    code = "no_such_reference"
+    exit_code = ExitCode.NO_SUCH_SNAPSHOT
+    default_hint = "`snapctl dataset ls` and `snapctl model ls` list the names of a store."
+
+
+class NameNotFound(ReferenceNotFound):
+    """The registry of the store has no dataset and no model of that name."""
+
+    code = "no_such_name"
+
+
+class VersionNotFound(ReferenceNotFound):
+    """The name is there, but has no such version, stage or alias, or none in that stage."""
+
+    code = "no_such_version"
+    default_hint = "`snapctl dataset show NAME` and `snapctl model show NAME` list its versions."
 
 
 class NoSpace(SnapsyncError):
@@ -404,6 +441,85 @@ class ConditionFailed(SnapsyncError):
 
     code = "condition_failed"
     default_hint = "Somebody else wrote at the same time: read again and decide anew."
+
+
+class RegistryRefused(SnapsyncError):
+    """A change that a rule of the registry forbids; nothing was written."""
+
+    code = "registry_refused"
+    default_hint = "`snapctl model show NAME` tells how the versions stand."
+
+
+class VersionExists(RegistryRefused):
+    """A version that is published already, which is for good."""
+
+    code = "version_exists"
+    default_hint = "Versions never change: publish this as the next version."
+
+
+class VersionDeprecated(RegistryRefused):
+    """A deprecated version was to be promoted."""
+
+    code = "version_deprecated"
+    default_hint = "Add the snapshot as a new version, or promote another one."
+
+
+class NothingToRollBack(RegistryRefused):
+    """No earlier version of the model may go back to production."""
+
+    code = "nothing_to_roll_back"
+    default_hint = "Name the version with --to, or promote one."
+
+
+class RegistryFull(RegistryRefused):
+    """A document of the registry would become larger than is accepted."""
+
+    code = "registry_full"
+    default_hint = "Begin a new name, or say less in notes, cards, parameters and metrics."
+
+
+class ClockBehind(RegistryRefused):
+    """This machine's clock is far behind the last change, which would come after the new one."""
+
+    code = "clock_behind"
+    default_hint = "Synchronise the clock (chronyc tracking, timedatectl): history is in its order."
+
+
+class RegistryUnreadable(SnapsyncError):
+    """A document of the registry that is not understood, and therefore never overwritten."""
+
+    code = "registry_unreadable"
+
+
+class RegistryDamaged(RegistryUnreadable):
+    """A document of the registry that breaks its own rules, as after an edit by hand."""
+
+    code = "registry_damaged"
+    default_hint = (
+        "Put an earlier copy of that key back (the bucket's versioning, a backup), or correct it."
+    )
+
+
+class RegistryTooNew(RegistryUnreadable):
+    """A document of the registry in a schema that this version does not know."""
+
+    code = "registry_too_new"
+    default_hint = "Use the version of snapsync that wrote it, or a newer one."
+
+
+class RegistryBusy(SnapsyncError):
+    """Others changed the same document each time that this change was to be written."""
+
+    code = "registry_busy"
+    retryable = True
+    default_hint = "Run the same command again: nothing was written."
+
+
+class ConditionsMissing(ActionFailed):
+    """A store that does not keep conditions on writes, in which two writers would lose updates."""
+
+    code = "no_conditional_writes"
+    default_hint = "Use a store with If-Match and If-None-Match, for example S3 itself."
 
 
 class QueueFull(SnapsyncError):

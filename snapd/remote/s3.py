@@ -16,6 +16,7 @@ from urllib.parse import quote
 from snapd.model.errors import (
     ActionFailed,
     ConditionFailed,
+    ConditionsMissing,
     InvalidStoreUri,
     SnapsyncError,
     StoreFailing,
@@ -183,10 +184,7 @@ class S3Store:
         return Stored(reply.header("etag"))
 
     def _no_conditions(self, key: str) -> SnapsyncError:
-        return ActionFailed(
-            f"{self._wire.name(key)}: this store has no conditional writes",
-            hint="Use a store with If-Match and If-None-Match, for example S3 itself.",
-        )
+        return ConditionsMissing(f"{self._wire.name(key)}: this store has no conditional writes")
 
     async def delete(self, key: str) -> None:
         """Remove a key; removing an absent one is no error."""
