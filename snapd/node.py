@@ -5,6 +5,7 @@ The daemon opens a node and serves it; `snapctl --standalone` opens the same in 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -114,6 +115,8 @@ class Node:
         """Make ready in advance what the first pull would have to wait for."""
         self.lanes.warm_up()
         await make_ready()
+        # What is loaded by now stays for good: the collector need not look at it again and again.
+        gc.freeze()
 
     def apply(self, settings: Settings) -> None:
         """Take over what can change while running: allowed stores, limits of pulls and cache."""
