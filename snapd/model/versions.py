@@ -60,7 +60,9 @@ def looks_like_version(text: str) -> bool:
 
 def parse_version(text: str) -> Version:
     """Read a version, with or without `v`; raises `InvalidName` naming the text."""
-    found = _VERSION.fullmatch(text) if len(text) <= VERSION_MAX_CHARACTERS else None
+    # The v that is put in front must not make it too long to be read again.
+    fits = len(text.removeprefix("v")) <= VERSION_MAX_CHARACTERS
+    found = _VERSION.fullmatch(text) if fits else None
     if found is None:
         raise InvalidName(
             f"not a version: {shown(text)}",
