@@ -12,7 +12,7 @@ help:
 	@echo "make test         the whole test suite, real S3 server included"
 	@echo "make lint         format, lint, types, import contracts"
 	@echo "make page-test    the page in a real browser; needs Chromium (apt-get install chromium)"
-	@echo "make fuzz         API, manifests and bodies fuzzed for about half an hour"
+	@echo "make fuzz         API, manifests and bodies fuzzed for about five minutes"
 	@echo "make guest-test   sealed objects (fs-verity) in a small virtual machine; needs root and x86_64"
 	@echo "make image-test   builds the image and runs daemon and job as containers; needs root"
 	@echo "make systemd-test the units under a real systemd in a container; needs root"
@@ -51,7 +51,7 @@ page-test: $(VENV)/.dev
 
 FUZZ_EXAMPLES ?= 400
 fuzz: $(VENV)/.dev
-	SNAPSYNC_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -s tests/security
+	SNAPSYNC_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest $(PYTEST_ARGS) --timeout 7200 tests/security
 
 # The OpenAPI document of the repository, from the table of operations.
 api: $(VENV)/.dev

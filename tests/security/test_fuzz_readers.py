@@ -27,7 +27,8 @@ from snapd.model.space import SweepRequest
 from snapd.model.uris import parse_store_uri
 
 EXAMPLES = 25 * int(os.environ.get("SNAPSYNC_FUZZ_EXAMPLES", "12"))
-bounded = settings(max_examples=EXAMPLES, deadline=None)
+LONG = "SNAPSYNC_FUZZ_EXAMPLES" in os.environ
+bounded = settings(max_examples=EXAMPLES, deadline=None, derandomize=not LONG)
 
 HEX = st.text("0123456789abcdef", min_size=63, max_size=65)
 WORDS = st.one_of(
