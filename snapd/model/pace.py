@@ -15,8 +15,8 @@ GAIN = 1.05
 """A larger limit stays if at least this much more was moved with it ..."""
 
 LATENCY_SHARE = 0.5
-"""... or if latency grew by less than this share of what the limit grew by: by Little's law it grows
-as much where nothing more can be moved, and not at all where more can."""
+"""... or if latency grew by less than this share of what the limit grew by: by Little's law it
+grows as much where nothing more can be moved, and not at all where more can."""
 
 STEP = 16
 HOLD_WINDOWS = 20

@@ -58,6 +58,7 @@ class Traffic:
         self._channels: dict[AnyLane, Channel] = {}
         self._loads: dict[AnyLane, int] = {}
         self._in_flight = 0
+        self._most_in_flight = 0
         self._begin_window()
 
     def split(

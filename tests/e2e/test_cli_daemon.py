@@ -178,15 +178,15 @@ def test_exit_codes_come_from_the_daemon(host: Host, made: Sample, store: str) -
         assert damaged.stdout == ""
 
 
-def test_a_daemon_that_dies_is_exit_14_and_its_successor_resumes(
+def test_a_daemon_that_dies_is_waited_for_and_its_successor_resumes(
     host: Host, made: Sample, store: str
 ) -> None:
     with host.daemon("--store", store) as daemon, held(host, made):
-        waiting = start_pull(host, made, store, "--json")
+        waiting = start_pull(host, made, store, "--json", "--timeout", "5s")
         daemon.kill()
         _, err = waiting.communicate(timeout=30)
-        assert waiting.returncode == 14
-        assert json.loads(err.splitlines()[-1])["code"] == "daemon_not_running"
+        assert waiting.returncode == 16
+        assert json.loads(err.splitlines()[-1])["code"] == "timed_out"
         gone = host.snapctl("status", "--json")
         assert (gone.code, gone.error["code"]) == (14, "daemon_not_running")
     with host.daemon("--store", store):

@@ -146,9 +146,7 @@ async def test_a_large_file_that_changes_after_it_was_hashed_is_not_sent(
         assert key == object_key(digest_of(body))
 
 
-async def test_a_stat_cache_keeps_nothing_from_being_uploaded(
-    root: Path, tmp_path: Path
-) -> None:
+async def test_a_stat_cache_keeps_nothing_from_being_uploaded(root: Path, tmp_path: Path) -> None:
     options = replace(OPTIONS, walk=WalkOptions(jobs=1, stat_cache_dir=f"{tmp_path}/stat"))
     walk(root, options.walk)
     store = MemoryStore()

@@ -18,9 +18,7 @@ from snapd.remote.lanes import open_lanes
 from snapd.remote.transport import CurlTransport, open_transport
 from tests.contract.sinks import GatedSink, RecordingSink
 
-SETTINGS = TransferSettings(
-    objects_in_flight=600, objects_in_flight_start=600, transfer_threads=2
-)
+SETTINGS = TransferSettings(objects_in_flight=600, objects_in_flight_start=600, transfer_threads=2)
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
