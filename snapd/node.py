@@ -16,6 +16,7 @@ import anyio
 from anyio import to_thread
 
 from snapd.actions.diagnose import diagnose
+from snapd.actions.jobs import RetriesOfJobs
 from snapd.actions.prove import prove
 from snapd.actions.pulls import Pulls, open_pulls
 from snapd.actions.receipts import ensure_receipt
@@ -28,9 +29,11 @@ from snapd.model.ids import SnapshotId
 from snapd.model.jobs import PullRequest, SnapshotView
 from snapd.model.leases import Lease, LeaseRequest
 from snapd.model.receipts import Receipt
+from snapd.model.references import Reference, Resolved
 from snapd.model.settings import Settings
 from snapd.model.space import PlanView, SweepReport, SweepRequest
 from snapd.model.uris import StoreUri
+from snapd.registry.names import Registry
 from snapd.remote.base import RemoteStore
 from snapd.remote.examining import Examination, examine
 from snapd.remote.lanes import Lanes, open_lanes
@@ -38,7 +41,7 @@ from snapd.remote.opening import make_ready, open_store, settings_for
 from snapd.remote.stores import OpenStore, Stores, open_stores
 from snapd.remote.workers import count_of, threads_of
 from snapd.runtime.background import background_tasks
-from snapd.runtime.observer import Observer
+from snapd.runtime.observer import Observer, Observers
 from snapd.worker import WorkerStart
 
 
@@ -66,6 +69,11 @@ class Node:
     async def foretell(self, request: PullRequest) -> PlanView:
         """Tell what a pull would fetch and evict; changes nothing."""
         return await self.pulls.foretell(request)
+
+    async def resolve(self, reference: Reference, store: str) -> Resolved:
+        """Find the snapshot that a reference leads to in a store; see `Registry.resolve`."""
+        async with self.stores.use(store) as opened:
+            return await Registry(opened).resolve(reference)
 
     async def sweep(self, request: SweepRequest) -> SweepReport:
         """Free what was asked for, or sweep down to the low watermark."""
@@ -147,7 +155,8 @@ async def open_node(
 
     def by_scheme(uri: StoreUri) -> AbstractAsyncContextManager[RemoteStore]:
         chosen = settings_for(uri, settings.stores)
-        return open_store(uri, chosen, settings.transfer, observer, lanes=lanes)
+        watching = Observers(observer, RetriesOfJobs(pulls.get))
+        return open_store(uri, chosen, settings.transfer, watching, lanes=lanes)
 
     async with (
         _open_cache(settings, cache_directory, observer, now) as cache,

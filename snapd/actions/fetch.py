@@ -125,8 +125,9 @@ class Fetcher:
         """Fetch one large object by parallel ranges.
 
         `on_bytes` is told how many more bytes have arrived (a negative number takes back what a
-        failed try had counted). Raises `ObjectMissing`, `DigestMismatch` or the store's error; the
-        object is then not in the cache, and no temporary file stays.
+        failed try had counted), from whichever thread they arrive in, by one at a time. Raises
+        `ObjectMissing`, `DigestMismatch` or the store's error; the object is then not in the cache,
+        and no temporary file stays.
         """
         for tries_left in reversed(range(VERIFICATION_TRIES)):
             size_bytes = await self._size_of(store, ref)
@@ -148,9 +149,9 @@ class Fetcher:
         urgency: Urgency,
         on_bytes: Callable[[int], None],
     ) -> None:
-        writer = self.blobs.large_writer(ref, size_bytes, source=str(store.uri))
+        writer = self.blobs.large_writer(ref, size_bytes, on_bytes, source=str(store.uri))
         try:
-            await self._fetch_ranges(store, ref, writer, size_bytes, urgency, on_bytes)
+            await self._fetch_ranges(store, ref, writer, size_bytes, urgency)
             await to_thread.run_sync(writer.finish)
         finally:
             await _discard([writer])
@@ -171,7 +172,6 @@ class Fetcher:
         writer: LargeBlobWriter,
         size_bytes: int,
         urgency: Urgency,
-        on_bytes: Callable[[int], None],
     ) -> None:
         """Fetch all ranges, a few lanes side by side, each range with a place in the budget."""
         parts = iter(_ranges(size_bytes, self.settings.range_bytes))
@@ -190,7 +190,6 @@ class Fetcher:
                     failures.append(as_object_error(outcome, ref, store))
                     lanes.cancel_scope.cancel()
                     return
-                on_bytes(part.length)
 
         async with anyio.create_task_group() as lanes:
             for _ in range(RANGES_PER_OBJECT):

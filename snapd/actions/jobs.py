@@ -5,22 +5,24 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import TypeAlias
 
 import anyio
 
 from snapd.actions.gather import Gathering
-from snapd.model.errors import DaemonStopping, JobCancelled, SnapsyncError
+from snapd.model.errors import DaemonStopping, JobCancelled, JobNotFound, SnapsyncError
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import UNDER_WAY, JobState, JobView, Priority, PullRequest, Step
 from snapd.model.plan import PullPlan
 from snapd.runtime.flight import Flight
+from snapd.runtime.log import current_job_id
+from snapd.runtime.observer import Observer
 
 PullKey: TypeAlias = tuple[SnapshotId, str]
 
-RATE_WINDOW_SECONDS = 5.0
+SPEED_WINDOW_SECONDS = 5.0
 STEPS_MAX = 64
 """The last so many are kept: a job that waits for space goes through some again and again."""
 URGENCIES: dict[Priority, int] = {"blocking": 0, "prefetch": 1}
@@ -56,7 +58,9 @@ class Job:
         self._plan: PullPlan | None = None
         self._gathering: Gathering | None = None
         self._tree = ""
-        self._rate = _Rate()
+        self._speed = Speed()
+        self.retries = 0
+        """How often a request that this job made was asked again."""
 
     def urgency(self) -> int:
         """Tell how urgent the job is; it becomes more so when a blocking caller attaches."""
@@ -87,7 +91,7 @@ class Job:
         """Show the job as it stands now."""
         plan, gathering = self._plan, self._gathering
         bytes_fetched = gathering.bytes_done if gathering else 0
-        rate = self._rate.per_second(bytes_fetched)
+        rate = self._speed.per_second(bytes_fetched)
         error = self.error
         view = JobView(
             job_id=self.job_id,
@@ -100,6 +104,7 @@ class Job:
             bytes_fetched=bytes_fetched,
             objects_fetched=gathering.objects_done if gathering else 0,
             bytes_per_second=rate,
+            retries=self.retries,
             created_at=self._created_at,
             started_at=self._started_at,
             ended_at=self._ended_at,
@@ -172,17 +177,36 @@ class Job:
         on_end(self)
 
 
-class _Rate:
+class Speed:
     """Bytes a second over the last seconds, from what a growing count was at a few moments."""
 
-    def __init__(self) -> None:
-        self._samples: deque[tuple[float, int]] = deque([(monotonic(), 0)], maxlen=16)
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._samples: deque[tuple[float, int]] = deque([(clock(), 0)], maxlen=16)
 
     def per_second(self, count: int) -> float:
-        moment = monotonic()
-        if moment - self._samples[-1][0] >= RATE_WINDOW_SECONDS / 16:
-            self._samples.append((moment, count))
-        while len(self._samples) > 1 and moment - self._samples[0][0] > RATE_WINDOW_SECONDS:
-            self._samples.popleft()
-        since, earlier = self._samples[0]
+        """Take note of the count now, and tell how fast it grew.
+
+        Who asks seldom is told of all the time since the last question, however long that is.
+        """
+        moment, samples = self._clock(), self._samples
+        if moment - samples[-1][0] >= SPEED_WINDOW_SECONDS / 16:
+            samples.append((moment, count))
+        while len(samples) > 1 and moment - samples[1][0] >= SPEED_WINDOW_SECONDS:
+            samples.popleft()
+        since, earlier = samples[0]
         return max(0.0, (count - earlier) / (moment - since)) if moment > since else 0.0
+
+
+class RetriesOfJobs(Observer):
+    """Counts with each job how often its requests were asked again."""
+
+    def __init__(self, find: Callable[[str], Job]) -> None:
+        self._find = find
+
+    def on_retry(self, operation: str, reason: str) -> None:
+        """See `Observer`."""
+        del operation, reason
+        if job_id := current_job_id():
+            with suppress(JobNotFound):
+                self._find(job_id).retries += 1

@@ -178,9 +178,10 @@ class LargeBlobWriter:
         return PartSink(self, offset, length)
 
     def count(self, size_bytes: int) -> None:
-        """Tell `on_bytes` what a part took or gave back."""
+        """Tell `on_bytes` what a part took or gave back, one thread at a time."""
         if self._on_bytes is not None and size_bytes:
-            self._on_bytes(size_bytes)
+            with self._state:
+                self._on_bytes(size_bytes)
 
     def begin(self, offset: int) -> None:
         """Take note that the bytes of the part at `offset` are about to be written."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import chain
 from typing import Literal
 
 from snapd.model.jobs import JobView, Step
@@ -83,12 +84,17 @@ class Observers(Observer):
     """Tells several observers; what only one of them listens to goes straight to that one."""
 
     def __init__(self, *observers: Observer) -> None:
+        self.all = tuple(chain.from_iterable(map(_each, observers)))
         for name in (name for name in vars(Observer) if name.startswith("on_")):
             deaf = getattr(Observer, name)
-            listening = [each for each in observers if getattr(type(each), name) is not deaf]
+            listening = [each for each in self.all if getattr(type(each), name) is not deaf]
             methods = [getattr(each, name) for each in listening]
             if methods:
                 setattr(self, name, methods[0] if len(methods) == 1 else partial(_tell, methods))
+
+
+def _each(observer: Observer) -> Iterable[Observer]:
+    return observer.all if isinstance(observer, Observers) else (observer,)
 
 
 def _tell(methods: Sequence[Callable[..., None]], *facts: object) -> None:

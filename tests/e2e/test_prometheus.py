@@ -124,6 +124,7 @@ def a_pull_with_faults(on: Scene, snapshot_id: str) -> None:
     ask.until_true('snapd_pull_duration_seconds_count{outcome="done"} == 1')
     assert ask.query("snapd_verification_failures_total") == {(): 1}
     assert ask.query("snapd_store_retries_total > 0") == {("throttled",): 1}
+    assert [view.retries for view in on.client.jobs()] == [1]
     assert ask.query('snapd_bytes_total{source="store"}') == {("store",): size_of("both", BOTH)}
     assert ask.query("snapd_quarantine_objects") == {(): 1}
     assert ask.query("snapd_leases > 0") == {("time",): 1}

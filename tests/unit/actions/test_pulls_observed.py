@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from snapd.actions.jobs import STEPS_MAX
+from snapd.actions.jobs import STEPS_MAX, RetriesOfJobs
 from snapd.actions.pulls import Pulls, open_pulls
 from snapd.disk.cache import open_cache
 from snapd.model.errors import CacheFull, DaemonStopping, QueueFull, StoreNotAllowed, Throttled
@@ -21,7 +21,7 @@ from snapd.remote.memory import Fault, MemoryStore, Stall
 from snapd.remote.retrying import Retrying
 from snapd.remote.stores import open_stores
 from snapd.runtime.log import current_job_id
-from snapd.runtime.observer import Observer
+from snapd.runtime.observer import Observer, Observers
 from snapd.runtime.retry import Backoff
 from tests.samples import sample
 
@@ -57,11 +57,13 @@ async def opened(
 ) -> AsyncIterator[tuple[Pulls, MemoryStore]]:
     store = MemoryStore(STORE)
     store.objects.update(LITTLE.keys() | OTHER.keys())
+
+    def retrying() -> Retrying:
+        return Retrying(store, AT_ONCE, Observers(ear, RetriesOfJobs(pulls.get)))
+
     with open_cache(directory / "state", fsync="off", now=time.time) as cache:
         async with (
-            open_stores(
-                lambda _uri: nullcontext(Retrying(store, AT_ONCE, ear)), settings.daemon.stores
-            ) as stores,
+            open_stores(lambda _uri: nullcontext(retrying()), settings.daemon.stores) as stores,
             open_pulls(settings, cache, stores, ear, time.time) as pulls,
         ):
             yield pulls, store
@@ -94,6 +96,7 @@ async def test_a_retry_is_of_the_job_that_asked(tmp_path: Path) -> None:
         job = await pulls.start(PullRequest(LITTLE.id, STORE), detached=True)
         await job.wait()
     assert len(ear.retries_of) >= 2
+    assert job.view().retries == len(ear.retries_of)
     assert set(ear.retries_of) == {job.job_id}
 
 

@@ -40,6 +40,15 @@ def test_what_one_listens_to_goes_there_directly() -> None:
     assert observers.on_verification_failure == two.on_verification_failure
 
 
+def test_observers_of_observers_hear_the_same() -> None:
+    one, two, three = Ear(), OtherEar(), Ear()
+    observers = Observers(Observers(one, two), three)
+    observers.on_retry("get", "stalled")
+    observers.on_verification_failure()
+    assert one.heard == two.heard == three.heard == [("get", "stalled")]
+    assert two.failures == 1
+
+
 def test_the_silent_one_hears_everything_and_does_nothing() -> None:
     observer = SilentObserver()
     observer.on_requests("get", "ok", 1, 0.1, 5)
