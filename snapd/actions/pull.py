@@ -16,11 +16,11 @@ from snapd.actions.admit import Admission
 from snapd.actions.fetch import Fetcher
 from snapd.actions.gather import Gathering
 from snapd.actions.jobs import Job
+from snapd.actions.read import read_manifest_text
 from snapd.actions.receipts import receipt_of_pull
 from snapd.disk.cache import Cache
 from snapd.model.errors import DigestMismatch, KeyMissing, ObjectLost, SnapshotNotFound
 from snapd.model.ids import Digest, SnapshotId
-from snapd.model.layout import manifest_key
 from snapd.model.manifest import Manifest
 from snapd.model.plan import BLOCK_BYTES, PullPlan, plan_pull
 from snapd.remote.base import RemoteStore
@@ -30,8 +30,6 @@ from snapd.runtime.limits import Budget
 from snapd.runtime.observer import Observer
 
 logger = logging.getLogger(__name__)
-
-MANIFEST_LIMIT_BYTES = 4 * 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +136,10 @@ async def manifest_for(workshop: Workshop, snapshot_id: SnapshotId, store: Remot
             logger.warning("the cached manifest of %s is damaged; reading it anew", snapshot_id)
     try:
         try:
-            return await _parse(await _read_manifest(store, snapshot_id), snapshot_id)
+            return await _parse(await read_manifest_text(store, snapshot_id), snapshot_id)
         except DigestMismatch:
             workshop.observer.on_verification_failure()
-            return await _parse(await _read_manifest(store, snapshot_id), snapshot_id)
+            return await _parse(await read_manifest_text(store, snapshot_id), snapshot_id)
     except KeyMissing as error:
         raise SnapshotNotFound(
             f"{store.uri} has no snapshot {snapshot_id}", id=snapshot_id, store=str(store.uri)
@@ -171,11 +169,6 @@ def _observe(observer: Observer, plan: PullPlan, gathering: Gathering) -> None:
         gathering.objects_done - gathering.objects_shared,
         gathering.bytes_done - gathering.bytes_shared,
     )
-
-
-async def _read_manifest(store: RemoteStore, snapshot_id: SnapshotId) -> bytes:
-    document = await store.get(manifest_key(snapshot_id), limit_bytes=MANIFEST_LIMIT_BYTES)
-    return document.data
 
 
 async def _parse(raw: bytes, snapshot_id: SnapshotId) -> Manifest:

@@ -6,13 +6,15 @@ from functools import partial
 
 from anyio import to_thread
 
-from snapd.model.errors import KeyMissing, SnapshotNotFound
+from snapd.model.errors import KeyMissing, ManifestRefused, SnapshotNotFound, StoreFailing
 from snapd.model.ids import SnapshotId
 from snapd.model.layout import manifest_key
 from snapd.model.manifest import Manifest
+from snapd.model.units import format_size
 from snapd.remote.base import RemoteStore
 
-MANIFEST_LIMIT_BYTES = 4 * 1024**3
+MANIFEST_LIMIT_BYTES = 1024**3
+"""A longer manifest is not read: about seven million files with paths of usual length."""
 
 
 async def read_manifest(store: RemoteStore, snapshot_id: SnapshotId) -> Manifest:
@@ -22,9 +24,31 @@ async def read_manifest(store: RemoteStore, snapshot_id: SnapshotId) -> Manifest
     `ManifestRefused` if it is not what the ID names.
     """
     try:
-        document = await store.get(manifest_key(snapshot_id), limit_bytes=MANIFEST_LIMIT_BYTES)
+        text = await read_manifest_text(store, snapshot_id)
     except KeyMissing as exc:
         raise SnapshotNotFound(
             f"{store.uri} has no snapshot {snapshot_id}", id=snapshot_id, store=str(store.uri)
         ) from exc
-    return await to_thread.run_sync(partial(Manifest.parse, document.data, expected_id=snapshot_id))
+    return await to_thread.run_sync(partial(Manifest.parse, text, expected_id=snapshot_id))
+
+
+async def read_manifest_text(store: RemoteStore, snapshot_id: SnapshotId) -> bytes:
+    """Read what a store has as a manifest, unchecked but for its length.
+
+    Raises `KeyMissing`, the store's error, or `ManifestRefused` if it is too long.
+    """
+    limit_bytes = MANIFEST_LIMIT_BYTES
+    try:
+        document = await store.get(manifest_key(snapshot_id), limit_bytes=limit_bytes)
+    except StoreFailing as exc:
+        if "limit_bytes" not in exc.details:
+            raise
+        raise ManifestRefused(
+            f"the manifest of {snapshot_id} in {store.uri} is longer than"
+            f" {format_size(limit_bytes)}, the most that is read",
+            hint="Do not trust where the ID came from, or make several snapshots of fewer files.",
+            id=snapshot_id,
+            store=str(store.uri),
+            limit_bytes=limit_bytes,
+        ) from exc
+    return document.data
