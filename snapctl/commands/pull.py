@@ -24,10 +24,12 @@ from snapctl.frame import (
 from snapctl.holding import Keeper, keeper
 from snapctl.obtaining import obtain, works_here
 from snapctl.progress import seconds_taken
+from snapctl.references import resolve
 from snapd.model.errors import UsageError
 from snapd.model.ids import parse_snapshot_id
 from snapd.model.jobs import JobView, Priority, PullRequest
 from snapd.model.leases import LeaseRequest, parse_pod_uid
+from snapd.model.references import parse_id_or_reference
 from snapd.model.uris import parse_store_uri
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class _Options:
     examples=[
         "snapctl pull --id ID --store s3://datasets/imagenet",
         "snapctl pull --id ID --store s3://datasets/imagenet ./data --delete",
-        "snapctl pull --id ID --store s3://models/prod --timeout 10m --json",
+        "snapctl pull --id iris_clf@production --store s3://models/prod --timeout 10m --json",
         "snapctl pull --id ID --store file:///mnt/store --standalone ./data",
     ],
 )
@@ -113,15 +115,12 @@ def command(context: Context, snapshot_id: str, store: str, **options: Any) -> N
     exactly the bytes of that ID.
     """
     asked = _Options(**options)
-    request = PullRequest(
-        parse_snapshot_id(snapshot_id),
-        str(parse_store_uri(store)),
-        asked.priority,
-        asked.wait_for_space,
-    )
+    named, uri = parse_id_or_reference(snapshot_id), str(parse_store_uri(store))
     _check(asked)
     patience = Patience.parse(asked.timeout, asked.wait_for_daemon, asked.stall_timeout)
     here = works_here(context, "never" if asked.detach else asked.standalone, patience)
+    wanted = resolve(context, named, uri, here=here)
+    request = PullRequest(wanted, uri, asked.priority, asked.wait_for_space)
     holder = keeper(context, here=here, cache_dir=asked.cache_dir)
     if asked.pod:
         holder.add(LeaseRequest(request.snapshot_id, "pod", asked.pod))
@@ -188,6 +187,7 @@ def _report(context: Context, view: JobView, laid_out: CheckoutReport | None) ->
 
 def _document(view: JobView, laid_out: CheckoutReport | None) -> dict[str, Any]:
     document = {
+        "job_id": view.job_id,
         "id": view.snapshot_id,
         "store": view.store,
         "tree": view.tree,

@@ -50,6 +50,7 @@ def test_one_document_under_json(tmp_path: Path, at: Path) -> None:
         ran = snapctl(*WORDS, "--json", "--quiet", "--socket", str(at), home=tmp_path)
     assert ran.stderr == ""
     assert json.loads(ran.stdout) == {
+        "job_id": "j1",
         "id": ID,
         "store": "s3://bucket/prefix",
         "tree": f"/cache/trees/{ID}",
