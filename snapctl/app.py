@@ -31,6 +31,8 @@ VERBS: dict[str, Verb] = {
     "hold": Verb("snapctl.commands.hold", "Pull a snapshot and keep it until ended."),
     "receipt": Verb("snapctl.commands.receipt", "Print what the pull of a snapshot proved."),
     "attest": Verb("snapctl.commands.attest", "Check a tree or a checkout against its receipt."),
+    "dataset": Verb("snapctl.commands.dataset", "Name versions of datasets."),
+    "model": Verb("snapctl.commands.model", "Name versions of models; promote, roll back."),
     "status": Verb("snapctl.commands.status", "Tell how the daemon and its cache are."),
     "top": Verb("snapctl.commands.top", "Watch what the node holds and does."),
     "doctor": Verb("snapctl.commands.doctor", "Look for what is wrong and say what to do."),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from snapd.model.leases import Lease, LeaseRequest
     from snapd.model.overview import Overview
     from snapd.model.receipts import Receipt
+    from snapd.model.references import Resolved
     from snapd.model.space import PlanView, SweepReport, SweepRequest
 
 SILENCE_MAX_SECONDS = 30.0
@@ -156,6 +157,13 @@ class Client:
         from snapd.model.space import PlanView
 
         return PlanView.from_json(self._document("POST", "/v1/plan", request.to_json()))
+
+    def resolve(self, reference: str, store: str) -> Resolved:
+        """Ask where a reference leads in a store, which the daemon reads."""
+        from snapd.model.references import Resolved
+
+        body = {"reference": reference, "store": store}
+        return Resolved.from_json(self._document("POST", "/v1/resolve", body))
 
     def sweep(self, request: SweepRequest) -> SweepReport:
         """Make space in the cache, or ask what that would take."""

@@ -132,6 +132,16 @@ def store_option(*, required: bool = True) -> Callable[[Decorated], Decorated]:
     )
 
 
+def reference_store_option(decorated: Decorated) -> Decorated:
+    """Add `--store URI` for commands that only resolve references there, called `store`."""
+    return click.option(
+        "--store",
+        metavar="URI",
+        envvar="SNAPSYNC_STORE",
+        help="Where a reference is looked up; an ID needs none.  [env: SNAPSYNC_STORE]",
+    )(decorated)
+
+
 def id_option(*, required: bool = True) -> Callable[[Decorated], Decorated]:
     """Add `--id ID`, for which SNAPSYNC_ID stands in; the parameter is called `snapshot_id`."""
     return click.option(
@@ -140,7 +150,8 @@ def id_option(*, required: bool = True) -> Callable[[Decorated], Decorated]:
         metavar="ID",
         envvar="SNAPSYNC_ID",
         required=required,
-        help="Snapshot ID: 64 hexadecimal digits.  [env: SNAPSYNC_ID]",
+        help="Snapshot ID (64 hexadecimal digits), or a reference to one: NAME@v1.2.0,"
+        " NAME@production.  [env: SNAPSYNC_ID]",
     )
 
 

@@ -23,6 +23,7 @@ from snapd.api.health import health_app
 from snapd.api.leases import add_leases
 from snapd.api.listening import control_socket
 from snapd.api.manifests import add_manifests
+from snapd.api.names import add_names
 from snapd.api.openapi import add_openapi
 from snapd.api.overview import Overviews, add_overview
 from snapd.api.page import add_page
@@ -143,6 +144,7 @@ class Daemon:
         add_manifests(app, Path(self.standing.settings.cache.directory))
         add_leases(app, node)
         add_space(app, node)
+        add_names(app, node.resolve)
         add_care(app, node)
         add_doctor(app, node.diagnose)
         return app

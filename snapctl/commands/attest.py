@@ -12,9 +12,10 @@ from typing import Any
 import click
 
 from snapctl.context import Context
-from snapctl.frame import config_option, id_option, verb
+from snapctl.frame import config_option, id_option, reference_store_option, verb
 from snapctl.laying_out import read_manifest
 from snapctl.receipts import find_receipt, load_receipt
+from snapctl.references import resolve_anywhere
 from snapctl.walking import ShowProgress, WalkFlags, late_meter, walk_options
 from snapd.actions.verify import VerifyProgress, VerifyReport, verify_directory
 from snapd.disk.walk import WalkOptions, WalkProgress, walk
@@ -53,6 +54,7 @@ class _Asked:
 @click.argument("subject", metavar="FILE|DEST|ID", type=click.Path())
 @click.argument("directory", metavar="[DEST]", required=False, type=click.Path())
 @id_option(required=False)
+@reference_store_option
 @click.option(
     "--cache-dir",
     metavar="DIR",
@@ -66,6 +68,7 @@ def command(
     subject: str,
     directory: str | None,
     snapshot_id: str | None,
+    store: str | None,
     cache_dir: str | None,
     **walk_flags: Any,
 ) -> None:
@@ -75,7 +78,10 @@ def command(
     DEST replaces both. DEST is a checkout; without --id its receipt is found by what it hashes to.
     ID is the tree of that snapshot in the node's cache. Anything that differs is exit 12.
     """
-    asked = _read(subject, directory, snapshot_id)
+    wanted = resolve_anywhere(context, snapshot_id, store) if snapshot_id else None
+    if not os.path.lexists(subject) and "@" in subject:
+        subject = resolve_anywhere(context, subject, store)
+    asked = _read(subject, directory, wanted)
     options = WalkFlags(**walk_flags).options(context)
     try:
         with late_meter(context, "attest") as show:
@@ -88,9 +94,8 @@ def command(
         context.output.line(attestation.line())
 
 
-def _read(subject: str, directory: str | None, snapshot_id: str | None) -> _Asked:
+def _read(subject: str, directory: str | None, wanted: SnapshotId | None) -> _Asked:
     """Tell what the words mean; a path wins over an ID that looks the same."""
-    wanted = parse_snapshot_id(snapshot_id) if snapshot_id else None
     path = Path(subject)
     if path.is_dir():
         if directory is not None:

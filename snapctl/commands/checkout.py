@@ -9,10 +9,11 @@ import click
 
 from snapctl.caches import tree_directories
 from snapctl.context import Context
-from snapctl.frame import config_option, dest_argument, id_option, verb
+from snapctl.frame import config_option, dest_argument, id_option, reference_store_option, verb
+from snapctl.references import resolve_anywhere
 from snapd.model.checkouts import CHECKOUT_MODES, CheckoutMode, CheckoutOptions
 from snapd.model.errors import SnapshotNotFound, UsageError
-from snapd.model.ids import SnapshotId, parse_snapshot_id
+from snapd.model.ids import SnapshotId
 
 
 @verb(
@@ -25,6 +26,7 @@ from snapd.model.ids import SnapshotId, parse_snapshot_id
     ],
 )
 @id_option()
+@reference_store_option
 @dest_argument(required=True)
 @click.option(
     "--mode",
@@ -58,6 +60,7 @@ from snapd.model.ids import SnapshotId, parse_snapshot_id
 def command(
     context: Context,
     snapshot_id: str,
+    store: str | None,
     dest: str,
     mode: CheckoutMode,
     delete: bool,
@@ -75,7 +78,7 @@ def command(
     """
     if patterns and not delete:
         raise UsageError("--exclude says what --delete must keep; it needs --delete")
-    wanted = parse_snapshot_id(snapshot_id)
+    wanted = resolve_anywhere(context, snapshot_id, store)
     options = CheckoutOptions(
         mode=mode, delete=delete, dryrun=dryrun, keep_setid=keep_setid, verify=verify
     )

@@ -13,11 +13,21 @@ import click
 from snapctl.commands.id import manifest_of_any_order
 from snapctl.context import Context
 from snapctl.frame import config_option, store_option, verb
+from snapctl.references import resolve
 from snapctl.walking import WalkFlags, stat_cache_option, walk_directory, walk_options
 from snapd.model.diff import Change, diff
-from snapd.model.errors import AccessDenied, ActionFailed, InvalidId, SnapsyncError, UsageError
-from snapd.model.ids import parse_snapshot_id
+from snapd.model.errors import (
+    AccessDenied,
+    ActionFailed,
+    InvalidId,
+    InvalidName,
+    InvalidReference,
+    SnapsyncError,
+    UsageError,
+)
 from snapd.model.manifest import Manifest
+from snapd.model.names import shown
+from snapd.model.references import parse_id_or_reference
 
 
 @verb(
@@ -89,14 +99,15 @@ def _load(context: Context, side: str, store: str | None, flags: WalkFlags) -> M
     if os.path.lexists(side):
         return _from_file(side)
     try:
-        snapshot_id = parse_snapshot_id(side)
-    except InvalidId:
+        named = parse_id_or_reference(side)
+    except (InvalidId, InvalidName, InvalidReference):
         raise UsageError(
-            f"neither a directory, nor a manifest's file, nor an ID: {side!r}",
-            hint="Compare directories, manifest files, - or IDs with --store.",
+            f"neither a directory, nor a manifest's file, ID or reference: {shown(side)}",
+            hint="Compare directories, manifest files, - or, with --store, IDs and references.",
         ) from None
     if store is None:
-        raise UsageError(f"the ID {side} needs --store", hint="Say where the snapshot is.")
+        raise UsageError(f"{named} needs --store", hint="Say where the snapshot is.")
+    snapshot_id = resolve(context, named, store, here=True)
     from snapctl.stores import with_store
     from snapd.actions.read import read_manifest
 

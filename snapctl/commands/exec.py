@@ -26,10 +26,12 @@ from snapctl.frame import (
 )
 from snapctl.holding import keeper
 from snapctl.obtaining import obtain, works_here
+from snapctl.references import resolve
 from snapd.model.errors import SnapshotNotFound, UsageError
-from snapd.model.ids import SnapshotId, parse_snapshot_id
+from snapd.model.ids import SnapshotId
 from snapd.model.jobs import PullRequest
 from snapd.model.leases import LeaseRequest, fit_reason
+from snapd.model.references import parse_id_or_reference
 from snapd.model.uris import parse_store_uri
 
 
@@ -71,11 +73,13 @@ def command(
     """
     if context.output.events:
         raise UsageError("--events would mix with what CMD prints")
-    wanted = parse_snapshot_id(snapshot_id)
-    request = PullRequest(wanted, str(parse_store_uri(store))) if store else None
+    named = parse_id_or_reference(snapshot_id)
+    uri = str(parse_store_uri(store)) if store else None
     program = _find_program(words[0], context.environment)
     patience = Patience.parse(timeout, wait_for_daemon, stall_timeout)
     here = works_here(context, standalone, patience)
+    wanted = resolve(context, named, uri, here=here)
+    request = PullRequest(wanted, uri) if uri else None
     holder = keeper(context, here=here, cache_dir=cache_dir)
     # Held first and looked for afterwards, it can't be evicted in between.
     holder.add(LeaseRequest(wanted, "process", reason=fit_reason(reason or words[0])))

@@ -12,10 +12,11 @@ from snapctl.awaiting import Patience
 from snapctl.context import Context
 from snapctl.frame import id_option, patience_options, store_option, timeout_option, verb
 from snapctl.obtaining import obtain, works_here
+from snapctl.references import resolve
 from snapd.model.errors import SnapsyncError, UsageError
-from snapd.model.ids import parse_snapshot_id
 from snapd.model.jobs import JobView, PullRequest
 from snapd.model.leases import LeaseRequest, fit_reason
+from snapd.model.references import parse_id_or_reference
 from snapd.model.units import format_duration, parse_duration_seconds
 from snapd.model.uris import parse_store_uri
 
@@ -61,10 +62,11 @@ def command(
     interval_seconds = parse_duration_seconds(every)
     if interval_seconds < 1:
         raise UsageError("--every is at least 1s")
-    wanted = parse_snapshot_id(snapshot_id)
-    request = PullRequest(wanted, str(parse_store_uri(store)))
+    named, uri = parse_id_or_reference(snapshot_id), str(parse_store_uri(store))
     patience = Patience.parse(timeout, wait_for_daemon, stall_timeout)
     works_here(context, "never", patience)
+    wanted = resolve(context, named, uri, here=False)
+    request = PullRequest(wanted, uri)
     seen = _held_by_process(context, LeaseRequest(wanted, "process", reason=fit_reason(reason)))
     view = obtain(context, request, here=False, cache_dir=None, patience=patience)
     try:

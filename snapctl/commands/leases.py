@@ -8,10 +8,16 @@ from typing import Any
 import click
 
 from snapctl.context import Context
-from snapctl.frame import cache_dir_option, config_option, standalone_option, verb
+from snapctl.frame import (
+    cache_dir_option,
+    config_option,
+    reference_store_option,
+    standalone_option,
+    verb,
+)
 from snapctl.holding import keeper
 from snapctl.obtaining import works_here
-from snapd.model.ids import parse_snapshot_id
+from snapctl.references import resolve_anywhere
 from snapd.model.leases import Lease
 from snapd.model.units import format_duration
 
@@ -25,14 +31,19 @@ _UNTIL = {
 
 @verb("leases", examples=["snapctl leases", "snapctl leases --id ID --json"])
 @click.option("--id", "snapshot_id", metavar="ID", help="Only those of this snapshot.")
+@reference_store_option
 @standalone_option
 @cache_dir_option
 @config_option
 def command(
-    context: Context, snapshot_id: str | None, standalone: str, cache_dir: str | None
+    context: Context,
+    snapshot_id: str | None,
+    store: str | None,
+    standalone: str,
+    cache_dir: str | None,
 ) -> None:
     """Show who holds which snapshots and why; nothing that is held is evicted."""
-    wanted = parse_snapshot_id(snapshot_id) if snapshot_id else None
+    wanted = resolve_anywhere(context, snapshot_id, store) if snapshot_id else None
     here = works_here(context, standalone)
     found = [
         lease

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from snapctl.context import Context
 from snapctl.frame import id_option, store_option, verb
+from snapctl.references import resolve
 from snapctl.space import show_verdicts
 from snapd.model.errors import CacheFull
-from snapd.model.ids import parse_snapshot_id
 from snapd.model.jobs import PullRequest
+from snapd.model.references import parse_id_or_reference
 from snapd.model.space import PlanView
 from snapd.model.units import format_size
 from snapd.model.uris import parse_store_uri
@@ -27,7 +28,8 @@ def command(context: Context, snapshot_id: str, store: str) -> int:
 
     Exits 11 if the pull would be refused because there is no room for it.
     """
-    request = PullRequest(parse_snapshot_id(snapshot_id), str(parse_store_uri(store)))
+    named, uri = parse_id_or_reference(snapshot_id), str(parse_store_uri(store))
+    request = PullRequest(resolve(context, named, uri, here=False), uri)
     view = context.client().patient().plan(request)
     if context.output.as_json:
         context.output.print_json(view.to_json())

@@ -5,15 +5,16 @@ from __future__ import annotations
 import click
 
 from snapctl.context import Context
-from snapctl.frame import config_option, verb
+from snapctl.frame import config_option, reference_store_option, verb
 from snapctl.receipts import find_receipt
-from snapd.model.ids import parse_snapshot_id
+from snapctl.references import resolve_anywhere
 from snapd.model.receipts import Receipt, Share, Span, format_moment
 from snapd.model.units import format_size
 
 
 @verb("receipt", examples=["snapctl receipt ID", "snapctl receipt ID --json > receipt.json"])
 @click.argument("snapshot_id", metavar="ID", envvar="SNAPSYNC_ID")
+@reference_store_option
 @click.option(
     "--cache-dir",
     metavar="DIR",
@@ -21,12 +22,12 @@ from snapd.model.units import format_size
     help="The cache to look into, instead of the daemon's or your own.  [env: SNAPSYNC_CACHE_DIR]",
 )
 @config_option
-def command(context: Context, snapshot_id: str, cache_dir: str | None) -> None:
+def command(context: Context, snapshot_id: str, store: str | None, cache_dir: str | None) -> None:
     """Print what the pull that brought a snapshot onto this node proved: what, whence, when.
 
     With --json it is the document that `snapctl pull --receipt` writes, for `snapctl attest`.
     """
-    receipt = find_receipt(context, parse_snapshot_id(snapshot_id), cache_dir)
+    receipt = find_receipt(context, resolve_anywhere(context, snapshot_id, store), cache_dir)
     if context.output.as_json:
         context.output.print_json(receipt.to_json())
         return

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from snapctl.context import Context
-from snapctl.frame import verb
+from snapctl.frame import reference_store_option, verb
+from snapctl.references import resolve_anywhere
 from snapctl.space import show_verdicts
 from snapd.model.errors import ExitCode
-from snapd.model.ids import parse_snapshot_id
 from snapd.model.space import SweepReport, SweepRequest
 from snapd.model.units import format_size, parse_size_bytes
 
@@ -47,18 +47,16 @@ def gc(context: Context, dryrun: bool, why: bool, free: str | None) -> int:
 
 @verb("evict", examples=["snapctl cache evict ID", "snapctl cache evict ID --given-out-too"])
 @click.argument("snapshot_id", metavar="ID")
+@reference_store_option
 @click.option(
     "--given-out-too",
     is_flag=True,
     help="Even if its path was given out lately; who holds it otherwise keeps it.",
 )
-def evict(context: Context, snapshot_id: str, given_out_too: bool) -> None:
+def evict(context: Context, snapshot_id: str, store: str | None, given_out_too: bool) -> None:
     """Take one snapshot out of the cache, unless somebody holds it."""
-    report = (
-        context.client()
-        .patient()
-        .evict(parse_snapshot_id(snapshot_id), given_out_too=given_out_too)
-    )
+    wanted = resolve_anywhere(context, snapshot_id, store)
+    report = context.client().patient().evict(wanted, given_out_too=given_out_too)
     if context.output.as_json:
         context.output.print_json(report.to_json())
     else:

@@ -22,6 +22,7 @@ from snapctl.frame import (
 )
 from snapctl.laying_out import read_manifest as read_cached_manifest
 from snapctl.obtaining import works_here
+from snapctl.references import resolve_anywhere, resolve_here
 from snapctl.stores import with_store
 from snapctl.walking import ShowProgress, WalkFlags, late_meter, walk_options
 from snapd.actions.read import read_manifest
@@ -33,7 +34,7 @@ from snapd.actions.verify import (
 )
 from snapd.model.care import Proof, ProofProgress
 from snapd.model.errors import Interrupted, SnapsyncError, UsageError
-from snapd.model.ids import SnapshotId, parse_snapshot_id
+from snapd.model.ids import SnapshotId
 from snapd.model.manifest import Manifest
 from snapd.model.units import format_size
 from snapd.remote.base import RemoteStore
@@ -76,12 +77,12 @@ def command(
     first is reported with the number of all (exit 12).
     """
     if deep:
-        wanted = _named_once(snapshot_id, directory)
+        wanted = resolve_anywhere(context, _named_once(snapshot_id, directory), store)
         _print_proof(context, _prove(context, wanted, standalone, cache_dir))
         return
     if snapshot_id is None:
         raise UsageError("name the snapshot with --id")
-    wanted = parse_snapshot_id(snapshot_id)
+    wanted = resolve_here(context, snapshot_id, store)
     flags = WalkFlags(**walk)
     try:
         with late_meter(context, f"verify {wanted[:12]}") as show:
@@ -96,11 +97,11 @@ def command(
     _print(context, report)
 
 
-def _named_once(snapshot_id: str | None, argument: str | None) -> SnapshotId:
+def _named_once(snapshot_id: str | None, argument: str | None) -> str:
     """Take the ID from `--deep ID` or `--deep --id ID`."""
     if (named := argument or snapshot_id) is None:
         raise UsageError("name the snapshot: `snapctl verify --deep ID`")
-    return parse_snapshot_id(named)
+    return named
 
 
 def _prove(context: Context, wanted: SnapshotId, standalone: str, cache_dir: str | None) -> Proof:

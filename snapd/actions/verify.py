@@ -76,7 +76,7 @@ async def verify_snapshot(
     for a manifest whose directories lie, and the store's error if it can't be read.
     """
     manifest = await read_manifest(store, snapshot_id)
-    wanted = await to_thread.run_sync(_check_and_list, manifest)
+    wanted = await to_thread.run_sync(check_and_list, manifest)
     reading = _Reading(store, manifest, wanted, on_progress)
     await reading.run(settings)
     if reading.problems:
@@ -84,7 +84,7 @@ async def verify_snapshot(
     return VerifyReport(snapshot_id, str(store.uri), len(wanted), reading.bytes_done)
 
 
-def _check_and_list(manifest: Manifest) -> array[int]:
+def check_and_list(manifest: Manifest) -> array[int]:
     """Check directories, and list the first entry of each distinct digest, whatever its modes."""
     manifest.check_directories()
     seen: set[bytes] = set()

@@ -17,6 +17,7 @@ from snapd.model.checks import Check
 from snapd.model.jobs import JobView, SnapshotView
 from snapd.model.leases import REASON_MAX_CHARACTERS, Lease
 from snapd.model.overview import Overview
+from snapd.model.references import Resolved
 from snapd.model.space import PlanView, SweepReport
 
 ID_PATTERN = "^[0-9a-fA-F]{64}$"
@@ -218,6 +219,25 @@ OPERATIONS: tuple[Operation, ...] = (
         "What a pull would fetch and evict now; changes nothing.",
         (Answer(PlanView),),
         body=Body(_PULL, ("id", "store")),
+    ),
+    Operation(
+        _POST,
+        "/v1/resolve",
+        _PULLER,
+        "Where a reference leads now: `NAME@VERSION`, or a model's `NAME@STAGE` or `NAME@ALIAS`.",
+        (Answer(Resolved),),
+        body=Body(
+            {
+                "reference": {
+                    "type": "string",
+                    "maxLength": 40,
+                    "pattern": r"^((model|dataset):)?[a-z][a-z0-9_]*@(v\d\.\d\.\d|[a-z]+)$",
+                    "examples": ["imagenet@v1.2.0"],
+                },
+                "store": _STORE,
+            },
+            ("reference", "store"),
+        ),
     ),
     Operation(
         _POST,

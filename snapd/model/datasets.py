@@ -194,9 +194,12 @@ class Dataset:
 
 
 def check_new_version(
-    name: str, version: Version, snapshot_id: SnapshotId, existing: dict[str, SnapshotId]
+    name: str, version: Version, snapshot_id: SnapshotId | None, existing: dict[str, SnapshotId]
 ) -> None:
-    """Refuse a version that is there already, and one more than there may be."""
+    """Refuse a version that is there already, and one more than there may be.
+
+    Without a `snapshot_id` it is not known yet which one the new version is to be.
+    """
     if str(version) in existing:
         same = existing[str(version)] == snapshot_id
         raise VersionExists(

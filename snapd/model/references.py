@@ -6,8 +6,8 @@ which of the two is meant where both have the name. An ID is 64 hexadecimal digi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
 
 from snapd.model.errors import InvalidId, InvalidReference
 from snapd.model.ids import SnapshotId, parse_snapshot_id
@@ -46,6 +46,15 @@ class Resolved:
     """The stage of a model's version; datasets have none."""
     deprecated: str | None = None
     """Why the version should not be used any more; None: it is not deprecated."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Render for the wire."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Resolved:
+        """Read what `to_json` wrote; keys of a newer daemon are ignored."""
+        return cls(**{key: document[key] for key in cls.__dataclass_fields__ if key in document})
 
     def line(self) -> str:
         """Say it for people: `iris_clf@production is v0.2.0, 1f0c...`."""
