@@ -15,6 +15,7 @@ from snapd.model.plan import ObjectRef, PullPlan
 from snapd.remote.base import RemoteStore
 from snapd.runtime.flight import Flight, Flights, Ticket
 from snapd.runtime.limits import Budget, Reservation, Urgency
+from snapd.runtime.observer import ObjectSource
 
 
 class BlobFlight(Flight[Digest]):
@@ -44,8 +45,8 @@ class Gathering:
     """Brings every object of one plan into the cache.
 
     The first failure ends it: what is verified stays, flights of its own that nobody else waits for
-    are cancelled. `objects_done` and `bytes_done` count what has arrived, by whomever; of those,
-    `objects_shared` and `bytes_shared` came with flights of other pulls.
+    are cancelled. `objects_done` and `bytes_done` count what has arrived, by whomever; the observer
+    is told at once of what came with flights of its own and with those of other pulls.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Gathering:
         self._urgency = urgency
         self._crowded = crowded
         self._tickets: dict[BlobFlight, Ticket[Digest]] = {}
+        self._mine: set[BlobFlight] = set()
         self._wanted: dict[BlobFlight, list[ObjectRef]] = {}
         self._again: list[ObjectRef] = []
         self._other_mode: list[ObjectRef] = []
@@ -75,8 +77,6 @@ class Gathering:
         self._progressed = anyio.Event()
         self._objects_done = 0
         self._bytes_done = 0
-        self.objects_shared = 0
-        self.bytes_shared = 0
 
     @property
     def objects_done(self) -> int:
@@ -132,6 +132,7 @@ class Gathering:
             mine = [ref for ref in batch if not self._join_running(ref)]
             if mine:
                 flight = BlobFlight(mine, self._store, self._urgency)
+                self._mine.add(flight)
                 self._board(flight, mine)
                 work = partial(self._fly_small, flight, mine, reservation)
                 self._flights.launch(flight, work)
@@ -145,6 +146,7 @@ class Gathering:
                 lane.release()
             else:
                 flight = BlobFlight([ref], self._store, self._urgency)
+                self._mine.add(flight)
                 self._board(flight, [ref])
                 work = partial(self._fly_large, flight, ref, lane)
                 self._flights.launch(flight, work)
@@ -154,8 +156,6 @@ class Gathering:
         if not isinstance(flight, BlobFlight):
             return False
         flight.hurry(self._urgency)
-        self.objects_shared += 1
-        self.bytes_shared += ref.size_bytes
         self._board(flight, [ref])
         if flight.refs[ref.digest].mode != ref.mode:
             self._other_mode.append(ref)
@@ -169,17 +169,27 @@ class Gathering:
     def _landed(self, flight: BlobFlight, _flight: Flight[Digest]) -> None:
         """Take note of a flight that ended; called on the event loop."""
         self._tickets.pop(flight, None)
+        objects = size_bytes = 0
         for ref in self._wanted.pop(flight):
             error = flight.failures.get(ref.digest)
             if error is None:
-                self._objects_done += 1
-                self._bytes_done += ref.size_bytes
+                objects += 1
+                size_bytes += ref.size_bytes
             elif flight.store is not self._store or isinstance(error, JobCancelled):
                 self._again.append(ref)
             else:
                 self._failure = self._failure or error
                 self._launching.cancel()
+        self._count(objects, size_bytes, mine=flight in self._mine)
+        self._mine.discard(flight)
         self._progressed.set()
+
+    def _count(self, objects: int, size_bytes: int, *, mine: bool) -> None:
+        self._objects_done += objects
+        self._bytes_done += size_bytes
+        if objects:
+            source: ObjectSource = "store" if mine else "shared"
+            self._fetcher.observer.on_objects(source, objects, size_bytes)
 
     async def _fly_small(
         self, flight: BlobFlight, refs: list[ObjectRef], reservation: Reservation

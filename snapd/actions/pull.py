@@ -83,7 +83,7 @@ async def _obtain(job: Job, manifest: Manifest, store: RemoteStore, workshop: Wo
     async with workshop.admission.room(required_bytes, lambda: gathering.bytes_done) as claim:
         job.enter("fetching")
         await gathering.run()
-        _observe(workshop.observer, plan, gathering)
+        workshop.observer.on_objects("cache", plan.objects_cached, plan.bytes_cached)
         job.enter("publishing")
         tree = await to_thread.run_sync(
             _publish, workshop, manifest, plan, gathering, str(store.uri)
@@ -159,16 +159,6 @@ def plan_for(workshop: Workshop, manifest: Manifest, *, checked: bool = False) -
         held = workshop.fetcher.blobs.survey(manifest, objects)
     threshold = workshop.fetcher.settings.large_object_bytes
     return plan_pull(manifest, objects, held, large_object_bytes=threshold)
-
-
-def _observe(observer: Observer, plan: PullPlan, gathering: Gathering) -> None:
-    observer.on_objects("cache", plan.objects_cached, plan.bytes_cached)
-    observer.on_objects("shared", gathering.objects_shared, gathering.bytes_shared)
-    observer.on_objects(
-        "store",
-        gathering.objects_done - gathering.objects_shared,
-        gathering.bytes_done - gathering.bytes_shared,
-    )
 
 
 async def _parse(raw: bytes, snapshot_id: SnapshotId) -> Manifest:

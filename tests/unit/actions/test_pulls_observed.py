@@ -15,13 +15,15 @@ from snapd.actions.jobs import STEPS_MAX, RetriesOfJobs
 from snapd.actions.pulls import Pulls, open_pulls
 from snapd.disk.cache import open_cache
 from snapd.model.errors import CacheFull, DaemonStopping, QueueFull, StoreNotAllowed, Throttled
+from snapd.model.ids import digest_of
 from snapd.model.jobs import JobView, PullRequest, Step
-from snapd.model.settings import CacheSettings, DaemonSettings, Settings
+from snapd.model.layout import object_key
+from snapd.model.settings import CacheSettings, DaemonSettings, Settings, TransferSettings
 from snapd.remote.memory import Fault, MemoryStore, Stall
 from snapd.remote.retrying import Retrying
 from snapd.remote.stores import open_stores
 from snapd.runtime.log import current_job_id
-from snapd.runtime.observer import Observer, Observers
+from snapd.runtime.observer import ObjectSource, Observer, Observers
 from snapd.runtime.retry import Backoff
 from tests.samples import sample
 
@@ -39,6 +41,7 @@ class Ear(Observer):
     def __init__(self) -> None:
         self.ended: list[tuple[JobView, Sequence[Step]]] = []
         self.refused: list[str] = []
+        self.objects: list[tuple[ObjectSource, int]] = []
         self.retries_of: list[str] = []
 
     def on_retry(self, operation: str, reason: str) -> None:
@@ -46,6 +49,12 @@ class Ear(Observer):
 
     def on_pull_ended(self, view: JobView, steps: Sequence[Step]) -> None:
         self.ended.append((view, steps))
+
+    def on_objects(self, source: ObjectSource, objects: int, size_bytes: int) -> None:
+        self.objects.append((source, objects))
+
+    def objects_from(self, source: ObjectSource) -> int:
+        return sum(objects for named, objects in self.objects if named == source)
 
     def on_pull_refused(self, reason: str) -> None:
         self.refused.append(reason)
@@ -98,6 +107,31 @@ async def test_a_retry_is_of_the_job_that_asked(tmp_path: Path) -> None:
     assert len(ear.retries_of) >= 2
     assert job.view().retries == len(ear.retries_of)
     assert set(ear.retries_of) == {job.job_id}
+
+
+async def test_what_arrives_is_told_as_it_does_by_where_it_comes_from(tmp_path: Path) -> None:
+    ear = Ear()
+    other = sample({**{f"f{n}": f"content {n}".encode() for n in range(9)}, "more": b"of it"})
+    daemon = replace(SETTINGS.daemon, pulls_running_max=2)
+    transfer = TransferSettings(batch_objects=3)
+    settings = replace(SETTINGS, daemon=daemon, transfer=transfer)
+    async with opened(tmp_path, ear, settings) as (pulls, store):
+        store.objects.update(other.keys())
+        stall = Stall()
+        store.faults.add(Fault("get", object_key(digest_of(b"content 8")), stall=stall))
+        first = await pulls.start(PullRequest(LITTLE.id, STORE), detached=True)
+        await stall.reached.wait()
+        second = await pulls.start(PullRequest(other.id, STORE), detached=True)
+        with anyio.fail_after(20):
+            while not ear.objects_from("store"):  # noqa: ASYNC110 - one batch is whole by then
+                await anyio.sleep(0.01)
+        assert not first.view().ended
+        stall.release()
+        views = [await first.wait(), await second.wait()]
+    fetched = sum(view.objects_fetched for view in views)
+    assert ear.objects_from("store") == 10
+    assert ear.objects_from("shared") == fetched - 10
+    assert ear.objects_from("cache") == sum(view.objects_cached for view in views)
 
 
 async def test_who_goes_round_and_round_keeps_only_the_last_steps(tmp_path: Path) -> None:
