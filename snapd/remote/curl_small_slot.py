@@ -12,7 +12,7 @@ from snapd.model.settings import TransferSettings
 from snapd.remote.curl_slot import ERROR_BODY_BYTES_MAX, Slot
 from snapd.remote.exchanges import Origin, Reply, Request
 
-_TOLD_IN_HEADERS = frozenset({301, 307, 400, 403})
+_TOLD_IN_HEADERS = frozenset({301, 307, 400})
 """Answers of which only the headers say in which region the bucket is."""
 
 

@@ -74,9 +74,8 @@ def test_a_disk_that_fills_while_an_object_is_written(small_disk: Path) -> None:
         large = cache.blobs.large_writer(ref_of(body), len(body))
         sink = large.part(0, len(body))
         sink.start()
-        sink.write(body)
         with pytest.raises(NoSpace, match=str(cache.root)):
-            sink.finish()
+            sink.write(body)
         large.discard()
         assert names(cache) == before
         assert cache.free_bytes() == free_before

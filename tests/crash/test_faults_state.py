@@ -169,7 +169,7 @@ def test_a_newer_layout_is_refused_by_the_daemon_and_the_command(
     with starting(host, "") as living:
         assert living.wait() == 1
     log = (host.root / "snapd.log").read_text(encoding="utf-8")
-    assert "layout version '2'" in log
+    assert "2; this program knows 1" in log
     assert str(filled) in log
     assert "Traceback" not in log
     ran = host.snapctl(
