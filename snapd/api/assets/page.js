@@ -252,7 +252,7 @@ function showDisk(seen) {
   put("free-sub", total ? `of ${size(total)}` : "");
 }
 
-// Bytes count when their object is whole, so between two large ones the last seconds tell more.
+// Small objects count by the batch, so between two of them on a slow line the last seconds tell more.
 function rateOf(seen) {
   const fetching = seen.pulls.filter((pull) => pull.state === "fetching");
   if (!fetching.length) return 0;
