@@ -78,6 +78,7 @@ class BlobWriter:
 
         Returns how the new file looks, of which no note is taken yet; None if it was here already.
         """
+        self.discard()
         facts = self._press.settle_pieces(self._ref, pieces, self._source)
         if self._on_bytes is not None:
             self._on_bytes(sum(map(len, pieces)))
@@ -234,6 +235,7 @@ class LargeBlobWriter:
             with self._state:
                 self._must_reread = True
                 self._hashing = False
+                self._state.notify_all()
             raise
 
     def _next_stretch(self) -> tuple[int, int] | None:

@@ -323,14 +323,16 @@ class Lane:
         """
         full = 0
         while full < len(self._queue) and not self._cancelled:
-            part = self._queue.popleft()
+            part = self._queue[0]
             if part.channel.active >= part.channel.in_flight_max:
-                self._queue.append(part)
+                self._queue.rotate(-1)
                 full += 1
                 continue
             full = 0
+            # It stays in the queue meanwhile, where a defect finds it and ends it.
             self._begin(part, part.next_index)
             part.next_index += 1
+            self._queue.popleft()
             if part.waiting:
                 self._queue.append(part)
             else:

@@ -117,7 +117,12 @@ class Slot:
         if origin is not self._origin:
             self._identify(origin)
         if origin is not self._origin or request.headers != self._headers:
-            handle.setopt(pycurl.HTTPHEADER, self._header_lines(request, origin))
+            lines = self._header_lines(request, origin)
+            # An empty list would leave those of the request before, and with them its token.
+            if lines:
+                handle.setopt(pycurl.HTTPHEADER, lines)
+            else:
+                handle.unsetopt(pycurl.HTTPHEADER)
             self._headers = request.headers
         self._origin = origin
         if request.byte_range is not None:

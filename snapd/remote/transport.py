@@ -91,9 +91,8 @@ class Traffic:
         self._share_out()
 
     def _share_out(self) -> None:
-        share = math.ceil(self._pace.limit / len(self._channels))
         for lane, channel in self._channels.items():
-            lane.admit(channel, share)
+            lane.admit(channel, math.ceil(self._pace.limit / len(self._channels)))
 
     def ended(self, lane: AnyLane, part: Part) -> None:
         """Take note of a part that ended, and judge the pace now and then."""

@@ -15,7 +15,11 @@ from snapd.remote.worker_frames import Message, answer_of, frame
 
 
 class WholeSink(Sink, SmallSink, Protocol):
-    """A sink with both faces."""
+    """A sink with both faces, whose owner is here."""
+
+    def discard(self) -> None:
+        """Forget what a failed attempt left; may be called again."""
+        ...
 
 
 MakeSink = Callable[[Packed], WholeSink]
@@ -61,6 +65,7 @@ class FarEnd:
         self._make_sink = make_sink
         self._parts: dict[int, Part] = {}
         self._numbers: dict[Part, int] = {}
+        self._sinks: dict[Part, list[WholeSink]] = {}
         self._channels: dict[int, Channel] = {}
         self._origins: dict[tuple[str, ...], Origin] = {}
         self._lane = Lane(settings, self._answer, "transfer", lanes=lanes)
@@ -91,19 +96,25 @@ class FarEnd:
         if values not in self._origins:
             # Credentials changed, or another store's turn: one at a time is kept.
             self._origins = {values: Origin(*values)}
-        requests = []
+        requests, sinks = [], []
         for target, *packed in items:
             sink = self._make_sink(tuple(packed))
+            sinks.append(sink)
             requests.append(Request("GET", target, sink, sink))
         part = Part(requests, self._origins[values], channel, _nobody_waits)
         self._parts[number] = part
         self._numbers[part] = number
+        self._sinks[part] = sinks
         self._lane.submit(part)
 
     def _answer(self, ended: list[Part]) -> None:
         for part in ended:
             number = self._numbers.pop(part)
             del self._parts[number]
+            for sink, reply in zip(self._sinks.pop(part), part.replies, strict=True):
+                if not reply.ok:
+                    with suppress(OSError):
+                        sink.discard()
             asked = zip(part.replies, part.requests, strict=True)
             answers = [answer_of(reply, request.target) for reply, request in asked]
             # A node that hung up does not wait for answers any more.

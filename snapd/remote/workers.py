@@ -132,10 +132,12 @@ class WorkerLane(asyncio.Protocol):
                 self.ready = True
                 continue
             _, number, waited_seconds, answers = message
+            # An answer that makes no sense closes the socket, which ends all parts, this one too.
+            replies = list(map(reply_of, answers))
             part = self._parts.pop(number)
             del self._numbers[part]
             part.waited_seconds = waited_seconds
-            part.replies = list(map(reply_of, answers))
+            part.replies = replies
             part.on_end(part)
 
     def connection_lost(self, exc: Exception | None) -> None:

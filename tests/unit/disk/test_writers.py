@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from snapd.disk import writers
 from snapd.disk.cache import Cache, open_cache
 from snapd.disk.writers import LargeBlobWriter
 from snapd.model.errors import ActionFailed, ConnectionLost, DigestMismatch
@@ -278,3 +280,47 @@ def test_the_file_stays_open_for_a_part_that_is_being_written_while_all_is_disca
         with pytest.raises(ActionFailed, match="not being written any more"):
             putting.result(10)
     assert nothing_left(cache)
+
+
+def test_a_body_that_comes_whole_leaves_nothing_of_an_attempt_that_broke_off(cache: Cache) -> None:
+    body = os.urandom(100)
+    told: list[int] = []
+    writer = cache.blobs.writer(ref_of(body), told.append)
+    writer.start()
+    writer.write(bytes(2 * MIB))
+    assert writer.take([body]) is not None
+    assert sum(told) == len(body)
+    assert nothing_left(cache)
+
+
+def test_finish_goes_on_when_the_hashing_that_it_waits_for_fails(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = os.urandom(MIB)
+    ref = ref_of(body)
+    writer = cache.blobs.large_writer(ref, len(body))
+    hashing, waiting = threading.Event(), threading.Event()
+
+    def fail(*_: object) -> None:
+        hashing.set()
+        assert waiting.wait(10)
+        raise OSError(errno.EIO, "a bad sector")
+
+    woken: list[bool] = []
+
+    def wait() -> None:
+        waiting.set()
+        woken.append(threading.Condition.wait(writer._state, 10))
+
+    monkeypatch.setattr(writers, "hash_stretch", fail)
+    monkeypatch.setattr(writer._state, "wait", wait)
+    with ThreadPoolExecutor() as pool:
+        sink = writer.part(0, len(body))
+        sink.start()
+        sink.write(body)
+        taken = pool.submit(sink.finish)
+        assert hashing.wait(10)
+        writer.finish()
+        assert isinstance(taken.exception(), ActionFailed)
+    assert woken == [True]
+    assert cache.blobs.verify(ref.digest, ref.mode)

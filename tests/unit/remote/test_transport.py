@@ -6,16 +6,20 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import anyio
 import anyio.to_thread
 import pytest
 
-from snapd.model.errors import Interrupted
+from snapd.model.errors import InternalError, Interrupted
 from snapd.model.settings import TransferSettings
+from snapd.remote import curl_lane
+from snapd.remote import transport as transport_module
+from snapd.remote.curl_lane import Channel, Part
 from snapd.remote.exchanges import Origin, Reply, Request
 from snapd.remote.lanes import open_lanes
-from snapd.remote.transport import CurlTransport, open_transport
+from snapd.remote.transport import CurlTransport, Traffic, open_transport
 from tests.contract.sinks import GatedSink, RecordingSink
 
 SETTINGS = TransferSettings(objects_in_flight=600, objects_in_flight_start=600, transfer_threads=2)
@@ -206,3 +210,72 @@ async def test_a_defect_in_setting_up_a_request_ends_that_request(
 ) -> None:
     [reply] = await transport.run([Request("GET", "/\u20ac")], Origin(server.url, ""))
     assert isinstance(reply.error, Exception)
+
+
+async def test_a_defect_before_a_request_begins_fails_the_call(
+    transport: CurlTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(curl_lane, "Slot", broken)
+    with anyio.fail_after(10):
+        [reply] = await transport.run([Request("GET", "/")], Origin("http://127.0.0.1:9", ""))
+    assert isinstance(reply.error, InternalError)
+
+
+async def test_a_token_is_not_sent_to_the_next_store() -> None:
+    tokens = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            tokens.append(self.headers.get("x-amz-security-token"))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
+        thread = threading.Thread(target=listener.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.server_address[1]}"
+        async with opened(TransferSettings(transfer_threads=1)) as transport:
+            for token in ("one", "", "two"):
+                origin = Origin(url, "here", "key", "secret", token)
+                [reply] = await transport.run([Request("GET", "/")], origin)
+                assert reply.ok
+        listener.shutdown()
+        thread.join()
+    assert tokens == ["one", None, "two"]
+
+
+class IdleLane:
+    """A lane that does nothing."""
+
+    def submit(self, part: Part) -> None:
+        """Leave it."""
+
+    def cancel(self, part: Part) -> None:
+        """Leave it."""
+
+    def admit(self, channel: Channel, in_flight_max: int) -> None:
+        """Leave it."""
+
+    def forget(self, channel: Channel) -> None:
+        """Leave it."""
+
+
+def test_a_part_may_end_after_its_store_was_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport_module, "WINDOW_SECONDS", 0.0)
+    limits: list[int] = []
+    traffic = Traffic("small", SETTINGS, lambda _kind, limit: limits.append(limit))
+    [(lane, channel, own)] = traffic.split([Request("GET", "/")], [IdleLane()])
+    traffic.close()
+    part = Part(own, Origin("", ""), channel, lambda _: None)
+    part.replies = [Reply(503)]
+    traffic.ended(lane, part)
+    assert limits == [300]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -9,11 +10,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import anyio
 import anyio.from_thread
@@ -24,9 +25,11 @@ from snapd.model.errors import ConnectionLost, DigestMismatch
 from snapd.model.ids import digest_of
 from snapd.model.plan import ObjectRef
 from snapd.model.settings import MIB, LogSettings, TransferSettings
+from snapd.remote.curl_lane import Channel, Part
 from snapd.remote.exchanges import Origin, Reply, Request
 from snapd.remote.lanes import Lanes, open_lanes
 from snapd.remote.transport import open_transport
+from snapd.remote.worker_frames import Frames, frame
 from snapd.remote.workers import SHORT_LIVES_MAX, StartWorker, WorkerLane, count_of, threads_of
 from snapd.worker import WorkerStart
 from tests.caching import assert_sound, staged
@@ -37,10 +40,14 @@ PATIENCE_SECONDS = 30
 
 @dataclass
 class Bodies:
-    """A server of bodies by path; `gate` holds back all answers while it is closed."""
+    """A server of bodies by path; `gate` holds back all answers while it is closed.
+
+    Of a path in `cut_short` all but the last byte is sent before the connection is closed.
+    """
 
     url: str
     bodies: dict[str, bytes] = field(default_factory=dict)
+    cut_short: set[str] = field(default_factory=set)
     gate: threading.Event = field(default_factory=threading.Event)
     asked: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
@@ -62,7 +69,11 @@ def server() -> Iterator[Bodies]:
             answer = b"<Code>NoSuchKey</Code>" if body is None else body
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
-            self.wfile.write(answer)
+            if self.path in served.cut_short:
+                self.close_connection = True
+                answer = answer[:-1]
+            with suppress(ConnectionError):
+                self.wfile.write(answer)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Say nothing."""
@@ -173,6 +184,51 @@ async def test_a_body_that_is_longer_than_announced_is_streamed(
     assert reply.ok
     assert reply.size_bytes == 3 * MIB
     assert cache.blobs.verify(ref.digest, 0o640)
+
+
+def held_open(lane: WorkerLane, cache: Cache) -> list[str]:
+    """Tell which files without a name the worker has open."""
+    folder = Path(f"/proc/{lane.process.pid}/fd")
+    names = [os.readlink(entry) for entry in folder.iterdir()]
+    return [name for name in names if str(cache.root) in name and "deleted" in name]
+
+
+async def test_a_streamed_body_that_breaks_off_leaves_nothing_in_the_worker(
+    cache: Cache, server: Bodies
+) -> None:
+    ref = offer(server, os.urandom(3 * MIB), size_bytes=11)
+    server.cut_short.add(f"/{ref.digest}")
+    with left_in_order(cache):
+        async with warm(starter(cache)) as lanes:
+            lane = await until_ready(lanes)
+            [reply] = await run(lanes, server, asks(cache, ref))
+            assert held_open(lane, cache) == []
+    assert not reply.ok
+    assert reply.curl_code
+
+
+async def test_an_answer_that_makes_no_sense_ends_the_call(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    said: list[object] = []
+    monkeypatch.setattr(loop, "call_exception_handler", said.append)
+    lane = WorkerLane(cast("subprocess.Popen[bytes]", None))
+    ended = anyio.Event()
+    sink = cache.blobs.writer(ObjectRef(digest_of(b""), 0o640, 0, "./x"))
+    with far:
+        await loop.create_unix_connection(lambda: lane, sock=near)
+        part = Part(
+            [Request("GET", "/", sink, sink)], Origin("", ""), Channel(1), lambda _: ended.set()
+        )
+        lane.submit(part)
+        [(_, number, *_)] = Frames().feed(await anyio.to_thread.run_sync(far.recv, 100_000))
+        far.sendall(frame(("part", number, 0.0, [("nonsense",)])))
+        with anyio.fail_after(PATIENCE_SECONDS):
+            await ended.wait()
+    assert isinstance(part.replies[0].error, ConnectionLost)
+    assert said
 
 
 async def test_a_cancelled_call_stops_its_transfers(cache: Cache, server: Bodies) -> None:
