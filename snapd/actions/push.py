@@ -25,7 +25,7 @@ from snapd.actions.presence import (
     look_up,
     read_again,
 )
-from snapd.actions.read import read_manifest
+from snapd.actions.read import read_manifest, refuse_too_long
 from snapd.actions.upload import LargeObject, SmallObject, UploadListener, Uploads, open_uploads
 from snapd.disk.pushed import Pushed, PushedSnapshots
 from snapd.disk.source import Source, open_source
@@ -110,13 +110,15 @@ async def push(
     or a cancellation it may have some objects more and no new manifest. An object that is there is
     trusted if it has the right size; with `verify` each is read and hashed, and a damaged one
     written anew. Raises `SourceChanged` naming a file that is not any more what was hashed, what
-    `walk` raises, and the store's errors. `on_progress` is also called from worker threads, never
+    `walk` raises, `ManifestRefused` if the manifest is too long to be read again, and the store's
+    errors. `on_progress` is also called from worker threads, never
     by two at once.
     """
     started_at = time.monotonic()
     tally = _Tally(on_progress)
     last = await _last(store, source, options)
     tree, sent = await _walk(store, source, options, tally, forward=_may_forward(options, last))
+    refuse_too_long(tree.manifest)
     objects = await to_thread.run_sync(PushObjects, tree)
     await to_thread.run_sync(objects.count_as_sent, sent)
     tally.show("looking", objects_total=len(objects))

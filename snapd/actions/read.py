@@ -37,18 +37,24 @@ async def read_manifest_text(store: RemoteStore, snapshot_id: SnapshotId) -> byt
 
     Raises `KeyMissing`, the store's error, or `ManifestRefused` if it is too long.
     """
-    limit_bytes = MANIFEST_LIMIT_BYTES
     try:
-        document = await store.get(manifest_key(snapshot_id), limit_bytes=limit_bytes)
+        document = await store.get(manifest_key(snapshot_id), limit_bytes=MANIFEST_LIMIT_BYTES)
     except StoreFailing as exc:
         if "limit_bytes" not in exc.details:
             raise
-        raise ManifestRefused(
-            f"the manifest of {snapshot_id} in {store.uri} is longer than"
-            f" {format_size(limit_bytes)}, the most that is read",
-            hint="Do not trust where the ID came from, or make several snapshots of fewer files.",
-            id=snapshot_id,
-            store=str(store.uri),
-            limit_bytes=limit_bytes,
-        ) from exc
+        raise _too_long(f"the manifest of {snapshot_id} in {store.uri}") from exc
     return document.data
+
+
+def refuse_too_long(manifest: Manifest) -> None:
+    """Raise `ManifestRefused` for a manifest that nobody would read."""
+    if len(manifest.text) > MANIFEST_LIMIT_BYTES:
+        raise _too_long("the manifest of this directory")
+
+
+def _too_long(which: str) -> ManifestRefused:
+    return ManifestRefused(
+        f"{which} is longer than {format_size(MANIFEST_LIMIT_BYTES)}, the most that is read",
+        hint="Make several snapshots of fewer files; do not trust an ID that came from elsewhere.",
+        limit_bytes=MANIFEST_LIMIT_BYTES,
+    )

@@ -14,6 +14,7 @@ from snapd.disk.walk import WalkOptions, walk
 from snapd.model.errors import (
     ActionFailed,
     ConnectionLost,
+    ManifestRefused,
     SnapshotNotFound,
     SourceChanged,
     StoreMissing,
@@ -456,6 +457,16 @@ async def test_walk_is_cancelled_with_the_push(source: Path) -> None:
     assert scope.cancelled_caught
     assert {progress.step for progress in walked} == {"walking"}
     assert not store.requests
+
+
+async def test_what_nobody_could_pull_is_not_pushed(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snapd.actions.read.MANIFEST_LIMIT_BYTES", 1000)
+    store = memory_store()
+    with pytest.raises(ManifestRefused, match="longer than 1000 B"):
+        await push(store, source, OPTIONS)
+    assert not keys(store, ".manifests/")
 
 
 async def test_missing_bucket_is_told(source: Path) -> None:
