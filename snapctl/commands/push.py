@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,8 @@ import click
 
 from snapctl.context import Context
 from snapctl.frame import config_option, store_option, verb
+from snapctl.naming import Naming, name_options
+from snapctl.references import resolve_here
 from snapctl.stores import with_store
 from snapctl.walking import (
     ShowProgress,
@@ -25,10 +27,10 @@ from snapctl.walking import (
 )
 from snapd.actions.push import PushOptions, PushProgress, PushReport, push
 from snapd.disk.walk import WalkOptions
-from snapd.model.errors import Interrupted, UsageError
-from snapd.model.ids import parse_snapshot_id
+from snapd.model.errors import Interrupted, SnapsyncError, UsageError
 from snapd.model.units import format_duration, format_size
 from snapd.model.uris import parse_store_uri
+from snapd.remote.base import RemoteStore
 
 _EVENT_SECONDS = 0.5
 
@@ -38,6 +40,8 @@ _EVENT_SECONDS = 0.5
     examples=[
         "snapctl push ./dataset --store s3://datasets/imagenet",
         "snapctl push ./dataset --store file:///mnt/store --exclude %common%",
+        "snapctl push ./dataset --store s3://datasets/imagenet --dataset imagenet@v1.2.0",
+        "snapctl push ./model --store s3://models/prod --model iris_clf@v0.2.0 --note 'more data'",
         "snapctl push ./model --store s3://models/prod --parent ID --json",
         "snapctl push ./dataset --store s3://datasets/imagenet --verify",
     ],
@@ -52,6 +56,7 @@ _EVENT_SECONDS = 0.5
 )
 @click.option("--verify", is_flag=True, help="Read what the store has; repair what is damaged.")
 @click.option("--dryrun", is_flag=True, help="Tell what would be uploaded, and write nothing.")
+@name_options
 @walk_options
 @stat_cache_option
 @config_option
@@ -62,17 +67,23 @@ def command(
     parent: str | None,
     verify: bool,
     dryrun: bool,
+    dataset: str | None,
+    model: str | None,
+    by: str | None,
+    note: str,
     **walk: Any,
 ) -> None:
     """Put the directory PATH into a store and print the snapshot's ID, which is all that a pull
     needs.
 
     Only what the store lacks is uploaded; the manifest comes last, so that an ID that can be found
-    is complete. PATH is the working directory by default.
+    is complete. PATH is the working directory by default. With --dataset or --model it also gets a
+    name, which must not be taken; --note says why.
     """
+    naming = Naming.parse(dataset, model, by, note)
     options = PushOptions(
         walk=WalkFlags(**walk).options(context),
-        parent=None if parent is None else parse_snapshot_id(parent),
+        parent=None if parent is None else resolve_here(context, parent, store),
         verify=verify,
         dryrun=dryrun,
         pushed_directory=_pushed_directory(context),
@@ -81,19 +92,32 @@ def command(
     _refuse_store_within(Path(path), store, options.walk)
     try:
         with late_meter(context, f"push {path}") as show:
-            report = with_store(
-                context,
-                store,
-                partial(
-                    push,
-                    source=Path(path),
-                    options=options,
-                    on_progress=_receiver(context, show),
-                ),
+            run = partial(
+                push, source=Path(path), options=options, on_progress=_receiver(context, show)
             )
+            report = with_store(context, store, partial(_push_named, context, naming, options, run))
     except KeyboardInterrupt:
         raise Interrupted("interrupted: no manifest was written") from None
-    _print(context, report, dryrun=dryrun)
+    _print(context, report, naming, dryrun=dryrun)
+
+
+async def _push_named(
+    context: Context,
+    naming: Naming,
+    options: PushOptions,
+    run: Callable[[RemoteStore], Awaitable[PushReport]],
+    store: RemoteStore,
+) -> PushReport:
+    """Push, and give names only to what is in the store then."""
+    await naming.check(store)
+    report = await run(store)
+    if not options.dryrun:
+        try:
+            await naming.give(store, report.snapshot_id, options.transfer)
+        except SnapsyncError:
+            context.output.note(f"{report.snapshot_id} is in the store, but was not named")
+            raise
+    return report
 
 
 def _refuse_store_within(source: Path, store: str, walk: WalkOptions) -> None:
@@ -155,8 +179,8 @@ def _describe(progress: PushProgress) -> str:
     return f"{progress.step} {done} of {total}, {objects}"
 
 
-def _print(context: Context, report: PushReport, *, dryrun: bool) -> None:
-    document = {"id": report.snapshot_id, "dryrun": dryrun, **asdict(report)}
+def _print(context: Context, report: PushReport, naming: Naming, *, dryrun: bool) -> None:
+    document = {"id": report.snapshot_id, "dryrun": dryrun, **asdict(report), **naming.given()}
     del document["snapshot_id"]
     if context.events:
         context.output.event({"event": "done", **document})
@@ -164,6 +188,8 @@ def _print(context: Context, report: PushReport, *, dryrun: bool) -> None:
         context.output.print_json(document)
     else:
         context.output.note(_summary(report, dryrun=dryrun))
+        for name in naming.given().values():
+            context.output.note(f"{name} {'would be' if dryrun else 'is'} {report.snapshot_id}")
         context.output.line(report.snapshot_id)
 
 

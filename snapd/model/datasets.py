@@ -225,5 +225,7 @@ def version_not_found(
 
 
 def nearest(text: str, known: Sequence[str]) -> tuple[str, ...]:
-    """Choose what somebody may have meant."""
-    return tuple(get_close_matches(text, known, n=_SUGGESTED))
+    """Choose what somebody may have meant: a little different, or longer."""
+    close = get_close_matches(text, known, n=_SUGGESTED)
+    longer = [each for each in known if text and each.startswith(text) and each not in close]
+    return tuple([*close, *longer][:_SUGGESTED])

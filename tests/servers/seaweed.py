@@ -33,6 +33,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 ACCESS_KEY = "snapsynctestkey"
 SECRET_KEY = "snapsync+test/secret=key"
+READER_ACCESS_KEY = "snapsync-reader"
+READER_SECRET_KEY = "only-for-reading-in-tests"
 READY_SECONDS = 60.0
 START_ATTEMPTS = 3
 PR_SET_PDEATHSIG = 1
@@ -55,7 +57,7 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True)
 class Seaweed:
-    """A running server: one identity that may do everything."""
+    """A running server: one identity that may do everything, and one that may only read."""
 
     endpoint_url: str
     https_endpoint_url: str
@@ -93,6 +95,14 @@ class Seaweed:
             "AWS_ENDPOINT_URL_S3": self.endpoint_url,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
+
+    def reader_environment(self) -> dict[str, str]:
+        """Give the variables of somebody who may read every bucket and write to none."""
+        reader = {
+            "AWS_ACCESS_KEY_ID": READER_ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": READER_SECRET_KEY,
+        }
+        return self.environment() | reader
 
 
 @contextlib.contextmanager
@@ -231,7 +241,13 @@ def _weed() -> str:
 def _identities() -> dict[str, Any]:
     credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    return {"identities": [{"name": "test", "credentials": credentials, "actions": actions}]}
+    reader = [{"accessKey": READER_ACCESS_KEY, "secretKey": READER_SECRET_KEY}]
+    return {
+        "identities": [
+            {"name": "test", "credentials": credentials, "actions": actions},
+            {"name": "reader", "credentials": reader, "actions": ["Read", "List"]},
+        ]
+    }
 
 
 def _write_certificates(directory: Path) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from snapd.model.datasets import Dataset
+from snapd.model.datasets import Dataset, nearest
 from snapd.model.errors import RegistryFull, RegistryRefused, VersionExists, VersionNotFound
 from snapd.model.references import Reference, parse_reference
 from snapd.model.registry import VERSIONS_MAX
@@ -40,6 +40,20 @@ def test_a_version_that_is_not_there_is_told_with_the_nearest() -> None:
     with pytest.raises(VersionNotFound, match="production") as stage:
         dataset("v1.0.0").resolve(Reference("imagenet", "production"))
     assert "versions only" in stage.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("prod", ("production",)),
+        ("stagin", ("staging",)),
+        ("zzz", ()),
+        ("", ()),
+    ],
+)
+def test_what_was_meant_is_close_or_longer(text: str, expected: tuple[str, ...]) -> None:
+    known = ["dev", "staging", "production", "v1.0"]
+    assert nearest(text, known) == expected
 
 
 def test_a_deprecated_version_is_still_found_and_says_why() -> None:
