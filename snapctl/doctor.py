@@ -41,6 +41,7 @@ def examine(context: Context, cache_dir: str | None) -> list[Check]:
         checks.extend(_without_daemon(context, settings, cache_dir))
         return checks
     checks.extend(_present(status))
+    checks.extend(_role(status))
     try:
         checks.extend(Check.from_json(check) for check in client.doctor()["checks"])
     except SnapsyncError as error:
@@ -108,6 +109,17 @@ def _present(status: dict[str, Any]) -> Iterator[Check]:
         hint = f"Restart it (systemctl restart {_UNIT}): running pulls are taken up again."
         said = f"snapctl is {__version__} and the daemon {version}"
         yield warning("version", said, hint, client=__version__, daemon=version)
+
+
+def _role(status: dict[str, Any]) -> Iterator[Check]:
+    """Tell what this user may do; a daemon before roles says nothing about it."""
+    role = status.get("role", "")
+    if role == "read":
+        hint = "Whoever administers the node says who may: `[access] pull`."
+        yield warning("role", "this user may look, but not pull", hint, role=role)
+    elif role:
+        also = ", evict and end what others hold" if role == "administer" else ""
+        yield ok("role", f"this user may pull{also}", role=role)
 
 
 def _trees(status: dict[str, Any]) -> Check:

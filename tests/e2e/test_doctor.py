@@ -24,7 +24,7 @@ def test_a_node_in_order(cloud_host: Host, s3_store: Callable[[], str], tmp_path
     assert ran.code == 0, ran.stdout
     found = verdicts(ran.document)
     wanted = ("daemon", "socket", f"store:{store}", f"credentials:{store}", f"clock:{store}")
-    for name in (*wanted, f"store:{directory}", "disk", "features", "trees", "versions"):
+    for name in (*wanted, f"store:{directory}", "disk", "features", "role", "trees", "versions"):
         assert found[name] == "ok", ran.stdout
     assert (ran.document["failure"], ran.document["exit_code"]) == (0, 0)
     (who,) = (c for c in ran.document["checks"] if c["name"] == f"credentials:{store}")
