@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import anyio
+from anyio import to_thread
 
 from snapd.model.errors import (
     ConditionFailed,
@@ -35,6 +36,8 @@ PROBE_KEY = f"{REGISTRY_PREFIX}conditions"
 _PROBE = "Writes to this registry are conditional, which is checked here: {}\n"
 CONFLICTS = Backoff(base_seconds=0.05, max_seconds=2.0, attempts_max=100, deadline_seconds=120.0)
 """How long a change is tried while others write to the same document."""
+_AWAY_FROM_BYTES = 64 * 1024
+"""A document of this size or more is read in a thread, for the loop may be a daemon's."""
 
 
 class Rendered(Protocol):
@@ -108,7 +111,9 @@ class Documents:
                 raise
             raise RegistryDamaged(f"{where}: it is larger than is ever written", key=key) from error
         try:
-            return Found(parse(found.data), found.etag)
+            if len(found.data) < _AWAY_FROM_BYTES:
+                return Found(parse(found.data), found.etag)
+            return Found(await to_thread.run_sync(parse, found.data), found.etag)
         except RegistryUnreadable as error:
             raise type(error)(f"{where}: {error.message}", hint=error.hint, key=key) from error
 
@@ -165,7 +170,8 @@ class Documents:
             if found is not None and changed is found.document:
                 return changed
             try:
-                await self.store.put(key, changed.render(), _condition(found))
+                data = await to_thread.run_sync(changed.render)
+                await self.store.put(key, data, _condition(found))
             except ConditionFailed as conflict:
                 failures += 1
                 await self._pause(key, failures, began, conflict)

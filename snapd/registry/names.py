@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
+from anyio import to_thread
+
 from snapd.model.datasets import Dataset, nearest
-from snapd.model.errors import InvalidReference, NameNotFound, RegistryDamaged, VersionNotFound
+from snapd.model.errors import (
+    InvalidReference,
+    NameNotFound,
+    RegistryDamaged,
+    SnapsyncError,
+    VersionNotFound,
+)
 from snapd.model.ids import Digest, SnapshotId, digest_of
 from snapd.model.model_history import PAGE_EVENTS, Archived, Event, HistoryPage
 from snapd.model.models import Model
@@ -19,8 +27,8 @@ from snapd.model.versions import Version
 from snapd.registry.documents import Documents
 from snapd.remote.base import RemoteStore
 
-LISTED_MAX = 10_000
-"""So many names are looked through for the one that was meant."""
+LISTED_MAX = 5000
+"""So many names of a kind are looked through for the one that was meant."""
 _DATASETS, _MODELS, _DOCUMENT = "datasets/", "models/", "/registry.json"
 
 
@@ -36,7 +44,7 @@ def model_key(name: str) -> str:
 
 def history_key(name: str, first: int) -> str:
     """Name the page whose first event has that number."""
-    return f"{REGISTRY_PREFIX}{_MODELS}{parse_name(name)}/history/{first:010}.json"
+    return f"{REGISTRY_PREFIX}history/{_MODELS}{parse_name(name)}/{first:010}.json"
 
 
 class _HasName(Protocol):
@@ -141,10 +149,13 @@ class Registry:
         dataset and a model of that name both have such a version.
         """
         found: list[Dataset | Model] = []
-        if reference.kind != "model" and (dataset := await self.find_dataset(reference.name)):
-            found.append(dataset)
         if reference.kind != "dataset" and (model := await self.find_model(reference.name)):
             found.append(model)
+            if isinstance(reference.selector, str):
+                # Datasets have neither stages nor aliases: this is all there is to read.
+                return model.resolve(reference)
+        if reference.kind != "model" and (dataset := await self.find_dataset(reference.name)):
+            found.append(dataset)
         if not found:
             raise await self._not_found(reference.name, reference.kind)
         led = []
@@ -159,7 +170,7 @@ class Registry:
                 f"{reference.name} is a dataset and a model, and both have {reference.selector}",
                 hint=f"Say which: dataset:{reference} or model:{reference}.",
             )
-        return led[0] if led else found[-1].resolve(reference)
+        return led[0] if led else found[0].resolve(reference)
 
     async def names(self, kind: NameKind) -> AsyncGenerator[str, None]:
         """List the names of a kind in byte order, page by page as the store gives them."""
@@ -219,15 +230,22 @@ class Registry:
             return replace(shorter, archived=Archived(page.events[-1].number, digest))
         return shorter
 
+    async def _some_names(self, kind: NameKind) -> list[str]:
+        found: list[str] = []
+        async with aclosing(self.names(kind)) as names:
+            async for name in names:
+                found.append(name)
+                if len(found) >= LISTED_MAX:
+                    break
+        return found
+
     async def _not_found(self, name: str, kind: NameKind | None) -> NameNotFound:
         known: list[str] = []
-        for each in KINDS if kind is None else (kind,):
-            async with aclosing(self.names(each)) as names:
-                async for other in names:
-                    known.append(other)
-                    if len(known) >= LISTED_MAX:
-                        break
-        near = nearest(name, known)
+        # Who may read a document may not be allowed to list them; then nothing is suggested.
+        with suppress(SnapsyncError):
+            for each in KINDS if kind is None else (kind,):
+                known += await self._some_names(each)
+        near = await to_thread.run_sync(nearest, name, known)
         said = f" (did you mean {', '.join(near)}?)" if near else ""
         what = f"{kind} {name!r}" if kind else f"dataset or model {name!r}"
         return NameNotFound(

@@ -42,7 +42,7 @@ from tests.contract.s3_places import S3_PLACES
 pytestmark = pytest.mark.usefixtures("event_loop_never_blocks")
 
 WRITERS = 16
-CHANGES_EACH = 4
+CHANGES_EACH = 3
 PLACES_HERE = {
     "memory": PLACES["memory"],
     "directory": PLACES["directory"],
