@@ -78,11 +78,16 @@ def _rates(seen: Overview, width: int) -> RenderableType:
     shown = rates[-columns:]
     minutes = columns * seen.rates.interval_seconds / 60
     title = (
-        f"fetched: now {format_size(rates[-1] if rates else 0)}/s, at most "
+        f"fetched: now {format_size(_rate(seen))}/s, at most "
         f"{format_size(max(shown, default=0.0))}/s in {minutes:.0f} min"
     )
     drawn = Text("\n".join(chart(seen.rates, columns)), style="cyan", no_wrap=True)
     return Panel(drawn, title=title, title_align="left", box=box.ROUNDED, border_style="dim")
+
+
+def _rate(seen: Overview) -> float:
+    """Tell how fast the pulls are over the last seconds, which a pause between batches leaves."""
+    return sum(pull.bytes_per_second for pull in seen.pulls if pull.state == "fetching")
 
 
 def _table(title: str) -> Table:

@@ -77,6 +77,12 @@ def test_everything_that_matters_is_on_the_screen() -> None:
         assert part in text, part
 
 
+def test_a_pause_between_two_batches_is_no_standstill() -> None:
+    paused = replace(SEEN, rates=RateSeries(2.0, (1024.0, 0.0)))
+    assert "fetched: now 2.0 KiB/s, at most 1.0 KiB/s" in drawn(paused)
+    assert "fetched: now 0 B/s" in drawn(replace(paused, pulls=()))
+
+
 def test_an_idle_node_and_a_daemon_that_is_away() -> None:
     idle = replace(
         SEEN, pulls=(), snapshots=(), snapshots_total=0, failures=(), rates=RateSeries(2.0)
