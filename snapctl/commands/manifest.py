@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import click
 
 from snapctl.context import Context
-from snapctl.frame import verb
+from snapctl.frame import config_option, store_option, verb
+from snapctl.references import resolve_here
 from snapctl.walking import WalkFlags, stat_cache_option, walk_directory, walk_options
 from snapd.disk.walk import WalkedTree
+from snapd.model.errors import UsageError
+from snapd.model.manifest import Manifest
 
 
 @verb(
@@ -18,17 +22,23 @@ from snapd.disk.walk import WalkedTree
     examples=[
         "snapctl manifest ./dataset > dataset.manifest",
         "snapctl manifest ./dataset --absolute --exclude %common%",
+        "snapctl manifest --id imagenet@v1.2.0 --store s3://datasets/imagenet",
     ],
 )
-@click.argument("path", default=".", type=click.Path())
+@click.argument("path", required=False, type=click.Path())
+@click.option("--id", "snapshot_id", metavar="ID", help="A snapshot of --store, or a reference.")
+@store_option(required=False)
 @click.option(
     "--absolute", is_flag=True, help="Show absolute paths; such a text is no snapshot any more."
 )
 @walk_options
 @stat_cache_option
+@config_option
 def command(
     context: Context,
-    path: str,
+    path: str | None,
+    snapshot_id: str | None,
+    store: str | None,
     absolute: bool,
     exclude: Sequence[str],
     no_follow: bool,
@@ -37,23 +47,19 @@ def command(
 ) -> None:
     """Print the manifest of the directory PATH, which is the working directory by default.
 
-    One line for each file and directory: type, mode, checksum, size and path.
+    With --id it is that of a snapshot in a store. One line for each file and directory: type, mode,
+    checksum, size and path.
     """
+    if snapshot_id is not None:
+        if path is not None or absolute:
+            raise UsageError("--id goes with neither PATH nor --absolute")
+        _print_stored(context, snapshot_id, store)
+        return
     tree = walk_directory(
-        context, path, WalkFlags(exclude, no_follow, jobs, no_stat_cache), "manifest"
+        context, path or ".", WalkFlags(exclude, no_follow, jobs, no_stat_cache), "manifest"
     )
     if context.output.as_json:
-        entries = [
-            {
-                "type": entry.kind,
-                "mode": f"{entry.mode:o}",
-                "checksum": entry.checksum,
-                "size_bytes": entry.size_bytes,
-                "path": _absolute(tree, entry.path) if absolute else entry.path,
-            }
-            for entry in tree.manifest
-        ]
-        context.output.print_json({"id": tree.manifest.id, "entries": entries})
+        _print_json(context, tree.manifest, partial(_absolute, tree) if absolute else str)
         return
     # Bytes: the text is UTF-8 whatever the terminal's encoding is.
     stdout = sys.stdout.buffer
@@ -62,6 +68,35 @@ def command(
     else:
         stdout.write(tree.manifest.text)
     stdout.flush()
+
+
+def _print_stored(context: Context, snapshot_id: str, store: str | None) -> None:
+    if not store:
+        raise UsageError("--id needs --store", hint="Say where the snapshot is.")
+    from snapctl.stores import with_store
+    from snapd.actions.read import read_manifest
+
+    wanted = resolve_here(context, snapshot_id, store)
+    manifest = with_store(context, store, partial(read_manifest, snapshot_id=wanted))
+    if context.output.as_json:
+        _print_json(context, manifest, str)
+        return
+    sys.stdout.buffer.write(manifest.text)
+    sys.stdout.buffer.flush()
+
+
+def _print_json(context: Context, manifest: Manifest, shown: Callable[[str], str]) -> None:
+    entries = [
+        {
+            "type": entry.kind,
+            "mode": f"{entry.mode:o}",
+            "checksum": entry.checksum,
+            "size_bytes": entry.size_bytes,
+            "path": shown(entry.path),
+        }
+        for entry in manifest
+    ]
+    context.output.print_json({"id": manifest.id, "entries": entries})
 
 
 def _absolute(tree: WalkedTree, path: str) -> str:

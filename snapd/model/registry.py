@@ -169,8 +169,8 @@ class Fields:
         """Take a time, as it was written."""
         text = self.take(name, str, "a time")
         try:
-            parse_moment(text)
-        except (UsageError, OverflowError, OSError) as error:
+            format_moment(parse_moment(text))
+        except (UsageError, ValueError, OverflowError, OSError) as error:
             raise self.unfit(name, "a time") from error
         return text
 

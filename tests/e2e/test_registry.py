@@ -213,6 +213,8 @@ def test_a_reference_stands_wherever_an_id_does(
         assert differs.stdout == "M\t./version\n"
         ran = host.snapctl("cache", "evict", "data@v1.0.0", "--given-out-too", extra=extra)
         assert f"data@v1.0.0 is {one}" in ran.stderr
+    listed = host.snapctl("manifest", "--id", "data@v1.0.0", extra=extra)
+    assert listed.stdout == host.snapctl("manifest", source).stdout
     nowhere = host.snapctl("pull", "--id", "data@v1.0.0", "--json")
     assert nowhere.code == 2
 
