@@ -25,7 +25,7 @@ from snapd.model.errors import (
     VersionNotFound,
 )
 from snapd.model.ids import SnapshotId, digest_of
-from snapd.model.model_history import KEPT_EVENTS_MAX, PAGE_EVENTS
+from snapd.model.model_history import KEPT_EVENTS_MAX, PAGE_EVENTS, HistoryPage
 from snapd.model.models import Model
 from snapd.model.references import parse_reference
 from snapd.model.registry import Author
@@ -243,6 +243,36 @@ async def test_old_events_move_to_pages_that_are_chained(registry: Registry) -> 
     await registry.store.delete(page)
     with pytest.raises(RegistryDamaged, match="lost"):
         _ = [event async for event in registry.history(model)]
+
+
+async def full_history(registry: Registry) -> Model:
+    """Store a model whose next change splits a page off, as many writers left it."""
+    model = add(new_model(NAME), parse_version("v1.0.0"), NewVersion(snapshot("1")), me())
+    while len(model.history) < KEPT_EVENTS_MAX:
+        stage = "dev" if len(model.history) % 2 == 0 else "staging"
+        model = move(model, parse_version("v1.0.0"), stage, me())
+    await registry.store.put(model_key(NAME), model.render(), ALWAYS)
+    return model
+
+
+async def test_a_page_that_a_dead_writer_left_is_counted_on(registry: Registry) -> None:
+    model = await full_history(registry)
+    page = HistoryPage(NAME, model.history[:PAGE_EVENTS], None)
+    assert await registry.documents.create(history_key(NAME, 1), page.render())
+    await promote(registry, "v1.0.0")
+    model = await registry.model(NAME)
+    assert len(model.history) == KEPT_EVENTS_MAX + 1 - PAGE_EVENTS
+    numbers = [event.number async for event in registry.history(model)]
+    assert numbers == list(range(KEPT_EVENTS_MAX + 1, 0, -1))
+
+
+async def test_a_page_with_other_events_is_not_counted_on(registry: Registry) -> None:
+    model = await full_history(registry)
+    others = tuple(replace(event, by="eve@host") for event in model.history[:PAGE_EVENTS])
+    await registry.documents.create(history_key(NAME, 1), HistoryPage(NAME, others, None).render())
+    with pytest.raises(RegistryDamaged, match="other events"):
+        await promote(registry, "v1.0.0")
+    assert await registry.model(NAME) == model
 
 
 async def test_of_many_who_write_at_once_no_update_is_lost(place: Place) -> None:
