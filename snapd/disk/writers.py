@@ -17,6 +17,7 @@ from snapd.model.settings import MIB
 
 _OVERRUN_BYTES = MIB
 _BUFFER_MAX_BYTES = 16 * MIB
+_HELD_MAX_BYTES = MIB
 
 OnBytes = Callable[[int], None]
 """Told how many more bytes arrived; a negative number takes back what came to nothing."""
@@ -142,7 +143,7 @@ class BlobWriter:
 class LargeBlobWriter:
     """An object of known size that arrives in parts, several at once from different threads.
 
-    Bytes are written at their place as they come, and none are held. A part that is whole is hashed
+    Bytes are written at their place as they come, a mebibyte at a time. A part that is whole is hashed
     as soon as all bytes before it have been hashed: read back from the file, which nobody else can
     reach, while it is still in the page cache. `on_bytes` is told what parts take and, when a part
     starts again, what it gives back.
@@ -199,7 +200,6 @@ class LargeBlobWriter:
             raise self._press.failure(self._ref, exc) from exc
         finally:
             self._leave()
-        self.count(len(data))
 
     def take(self, offset: int, length: int) -> None:
         """Take note that a part is whole, and hash what is in line now.
@@ -293,20 +293,26 @@ class LargeBlobWriter:
 
 
 class PartSink:
-    """A sink for one part of a large object; one thread at a time."""
+    """A sink for one part of a large object; one thread at a time.
 
-    __slots__ = ("_filled_bytes", "_length", "_offset", "_writer")
+    Small pieces are put together before they are written: every write lets go of the interpreter's
+    lock, and getting it back costs more than the copy.
+    """
+
+    __slots__ = ("_filled_bytes", "_held_bytes", "_holder", "_length", "_offset", "_writer")
 
     def __init__(self, writer: LargeBlobWriter, offset: int, length: int) -> None:
         self._writer = writer
         self._offset = offset
         self._length = length
         self._filled_bytes = 0
+        self._held_bytes = 0
+        self._holder: bytearray | None = None
 
     def start(self) -> None:
         """Begin with no bytes, whatever came before."""
         self._writer.count(-self._filled_bytes)
-        self._filled_bytes = 0
+        self._filled_bytes = self._held_bytes = 0
         self._writer.begin(self._offset)
 
     def write(self, data: bytes | memoryview) -> None:
@@ -314,13 +320,32 @@ class PartSink:
         end = self._filled_bytes + len(data)
         if end > self._length:
             raise ConnectionLost(f"more than the {self._length} bytes at {self._offset} arrived")
-        self._writer.write(self._offset + self._filled_bytes, data)
+        direct = len(data) >= _HELD_MAX_BYTES // 2
+        if direct or self._held_bytes + len(data) > _HELD_MAX_BYTES:
+            self._write_held()
+        if direct:
+            self._writer.write(self._offset + self._filled_bytes, data)
+        else:
+            if self._holder is None:
+                self._holder = bytearray(_HELD_MAX_BYTES)
+            self._holder[self._held_bytes : self._held_bytes + len(data)] = data
+            self._held_bytes += len(data)
         self._filled_bytes = end
+        self._writer.count(len(data))
+
+    def _write_held(self) -> None:
+        if self._holder is not None and self._held_bytes:
+            with memoryview(self._holder) as view:
+                held_from = self._offset + self._filled_bytes - self._held_bytes
+                self._writer.write(held_from, view[: self._held_bytes])
+            self._held_bytes = 0
 
     def finish(self) -> None:
-        """Have the part hashed in its turn; a short one is refused."""
+        """Write what is held and have the part hashed in its turn; a short one is refused."""
         if self._filled_bytes != self._length:
             raise ConnectionLost(
                 f"{self._filled_bytes} of the {self._length} bytes at {self._offset} arrived"
             )
+        self._write_held()
+        self._holder = None
         self._writer.take(self._offset, self._length)
