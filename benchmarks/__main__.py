@@ -39,6 +39,9 @@ def main() -> None:
     options = _options()
     rows = chosen(options.only)
     requirements.check()
+    output = options.output or (None if options.quick or options.only else HERE)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
     budget = QUICK_BUDGET_SECONDS if options.quick else BUDGET_SECONDS
     rounds = Rounds(
         options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS),
@@ -50,7 +53,6 @@ def main() -> None:
         results = [_measured(row, workshop) for row in rows]
     text = report.markdown(results, described, datetime.now(UTC), _remarks(options, workshop))
     print(text)
-    output = options.output or (None if options.quick or options.only else HERE)
     if output is not None:
         (output / "RESULTS.md").write_text(text, encoding="utf-8")
         plot.draw(results, output / "results.svg")
