@@ -143,10 +143,10 @@ class BlobWriter:
 class LargeBlobWriter:
     """An object of known size that arrives in parts, several at once from different threads.
 
-    Bytes are written at their place as they come, a mebibyte at a time. A part that is whole is hashed
-    as soon as all bytes before it have been hashed: read back from the file, which nobody else can
-    reach, while it is still in the page cache. `on_bytes` is told what parts take and, when a part
-    starts again, what it gives back.
+    Bytes are written at their place as they come, a mebibyte at a time. A part that is whole is
+    hashed as soon as all bytes before it have been hashed: read back from the file, which nobody
+    else can reach, while it is still in the page cache. `on_bytes` is told what parts take and,
+    when a part starts again, what it gives back.
     """
 
     def __init__(
