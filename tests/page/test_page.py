@@ -6,13 +6,14 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.e2e.installed import Daemon
+from tests.e2e.installed import COMMAND_SECONDS, Daemon, Host, write_files
 from tests.page.conftest import Scene
 
 pytestmark = pytest.mark.browser
@@ -161,6 +162,33 @@ def test_a_running_pull_has_a_bar_that_can_be_heard(look: Look) -> None:
     expect(look.page).to_have_title(re.compile(r"2\.00 KiB/s . .+ . snapsync"))
     show(look, pulls=[], pulls_running=0)
     expect(look.page.locator("#news")).to_have_text("Pull of cdcdcdcd ended.", timeout=10_000)
+
+
+def test_a_pull_is_watched_while_it_runs(browser: Browser, tmp_path: Path) -> None:
+    host, store = Host(tmp_path / "host"), f"file://{tmp_path / 'store'}"
+    tree = write_files(tmp_path / "tree", {f"f{n}": os.urandom(100_000) for n in range(60)})
+    snapshot_id = host.snapctl("push", tree, "--store", store).stdout.strip()
+    config = f'[daemon]\nlisten = "127.0.0.1:0"\nstores = ["{store}"]\n'
+    config += '[transfer]\nbytes_per_second = "200K"\n'
+    with (
+        host.daemon(config=config) as daemon,
+        contextmanager(looking)(browser, daemon, "desk", "dark") as look,
+    ):
+        pulling = host.start("snapctl", "pull", "--id", snapshot_id, "--store", store, "--quiet")
+        look.open()
+        pull = look.page.locator(".pull")
+        expect(pull.locator(".percent")).to_have_text(re.compile(r"[1-9]\d? %"), timeout=20_000)
+        expect(pull).to_contain_text("Fetching")
+        expect(pull).to_contain_text(re.compile(r"[1-9][\d.]* KiB/s . .*left"), timeout=20_000)
+        bar = pull.get_by_role("progressbar").element_handle()
+        seen = bar.evaluate("bar => bar.value")
+        look.page.wait_for_function("([bar, seen]) => bar.value > seen", arg=[bar, seen])
+        expect(look.page.locator("#chart-text")).to_contain_text(re.compile(r"at most [1-9]"))
+        if directory := os.environ.get("SNAPSYNC_SCREENSHOTS"):
+            look.page.screenshot(path=Path(directory) / "pull.png", full_page=True)
+        pulling.terminate()
+        pulling.communicate(timeout=COMMAND_SECONDS)
+        expect(look.page.locator("#no-pulls")).to_be_visible(timeout=20_000)
 
 
 def test_names_are_text_whatever_they_are(look: Look) -> None:
