@@ -108,11 +108,15 @@ class Fetcher:
             ]
             await _discard(unfinished)
         failed = []
+        arrived = []
         for ref, outcome in zip(refs, outcomes, strict=True):
             if isinstance(outcome, SnapsyncError):
                 failed.append((ref, outcome))
             elif outcome.facts is not None:
-                self.blobs.note_verified(ref, outcome.facts)
+                arrived.append((ref, outcome.facts))
+        if arrived:
+            # Many notes are written to the index now and then, which may take its time.
+            await to_thread.run_sync(self.blobs.note_verified, arrived)
         return failed
 
     async def fetch_large(

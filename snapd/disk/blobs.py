@@ -16,7 +16,7 @@ from itertools import groupby
 from pathlib import Path
 
 from snapd.disk import fsops
-from snapd.disk.publishing import PERMISSION_BITS, SHARDS, Press, blob_name, hash_file
+from snapd.disk.publishing import PERMISSION_BITS, SHARDS, Press, StatFacts, blob_name, hash_file
 from snapd.disk.quarantine import Exhibit
 from snapd.disk.records import Facts
 from snapd.disk.writers import BlobWriter, LargeBlobWriter, OnBytes
@@ -47,9 +47,10 @@ class Blobs:
         """The directories by the first two digits of the digests that they hold."""
         self._press = press
 
-    def note_verified(self, ref: ObjectRef, facts: tuple[int, int, int, int]) -> None:
-        """Take note of an object that another process of ours hashed and published."""
-        self._press.note_verified(ref.digest, ref.mode, facts)
+    def note_verified(self, arrived: Iterable[tuple[ObjectRef, StatFacts]]) -> None:
+        """Take note of objects that another process of ours hashed and published."""
+        for ref, facts in arrived:
+            self._press.note_verified(ref.digest, ref.mode, facts)
 
     def shard(self, digest: Digest) -> int:
         """Give the descriptor of the directory in which an object lies or would lie."""

@@ -84,7 +84,8 @@ class Records:
         """Write all notes down."""
         with self._swapping:
             notes, self._notes = self._notes, {}
-        self._write([(key, *record) for key, record in notes.items()])
+        # A copy, made in one go: a thread that was just about to note something may still do it.
+        self._write([(key, *record) for key, record in list(notes.items())])
 
     def noted(self, keys: Iterable[int]) -> list[Record | None]:
         """Give what is noted in memory, in the order of the keys."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -12,6 +13,8 @@ from snapd.remote.base import Packed, Sink, SmallSink
 from snapd.remote.curl_lane import Channel, Lane, Part
 from snapd.remote.exchanges import Origin, Request
 from snapd.remote.worker_frames import Message, answer_of, frame
+
+logger = logging.getLogger(__name__)
 
 
 class WholeSink(Sink, SmallSink, Protocol):
@@ -84,8 +87,13 @@ class FarEnd:
                 self._channels.pop(channel, None)
 
     def stop(self) -> None:
-        """Stop what runs."""
+        """Hang up and stop what runs; an answer would say that somebody had asked for that."""
+        self._hang_up()
         self._lane.stop()
+
+    def _hang_up(self) -> None:
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
 
     def _channel(self, number: int, in_flight_max: int) -> Channel:
         return self._channels.setdefault(number, Channel(in_flight_max))
@@ -108,18 +116,26 @@ class FarEnd:
         self._lane.submit(part)
 
     def _answer(self, ended: list[Part]) -> None:
-        for part in ended:
-            number = self._numbers.pop(part)
-            del self._parts[number]
-            for sink, reply in zip(self._sinks.pop(part), part.replies, strict=True):
-                if not reply.ok:
-                    with suppress(OSError):
-                        sink.discard()
-            asked = zip(part.replies, part.requests, strict=True)
-            answers = [answer_of(reply, request.target) for reply, request in asked]
-            # A node that hung up does not wait for answers any more.
-            with suppress(OSError):
-                self._connection.sendall(frame(("part", number, part.waited_seconds, answers)))
+        try:
+            for part in ended:
+                self._answer_one(part)
+        except Exception:
+            # The node would wait for an answer for ever, but not when the socket is closed.
+            logger.exception("a transfer process can't answer")
+            self._hang_up()
+
+    def _answer_one(self, part: Part) -> None:
+        number = self._numbers.pop(part)
+        del self._parts[number]
+        for sink, reply in zip(self._sinks.pop(part), part.replies, strict=True):
+            if not reply.ok:
+                with suppress(OSError):
+                    sink.discard()
+        asked = zip(part.replies, part.requests, strict=True)
+        answers = [answer_of(reply, request.target) for reply, request in asked]
+        # A node that hung up does not wait for answers any more.
+        with suppress(OSError):
+            self._connection.sendall(frame(("part", number, part.waited_seconds, answers)))
 
 
 def _nobody_waits(_part: Part) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -52,6 +53,22 @@ def test_notes_are_bounded(records: Records, index: Index, monkeypatch: pytest.M
         records.remember(number, (1, 2, 3, 4, 5))
     assert len(index.blobs(range(25))) == 20
     assert len(records.find(range(25))) == 25
+
+
+def test_a_note_may_come_while_the_notes_are_written_down(records: Records, index: Index) -> None:
+    notes = records._notes
+
+    class Late(tuple[int, ...]):
+        """A record during whose writing another thread, which had seen the old notes, adds one."""
+
+        def __iter__(self) -> Iterator[int]:
+            notes[99] = (1, 1, 1, 1, 1)
+            return super().__iter__()
+
+    records.remember(7, cast("records_module.Record", Late((1, 1, 1, 1, 1))))
+    records.remember(8, (1, 1, 1, 1, 1))
+    records.flush()
+    assert len(index.blobs([7, 8])) == 2
 
 
 def test_what_is_written_takes_the_place_of_a_note(records: Records) -> None:

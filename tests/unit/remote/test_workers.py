@@ -21,15 +21,18 @@ import anyio.from_thread
 import pytest
 
 from snapd.disk.cache import Cache, open_cache
+from snapd.disk.writers import BlobWriter
 from snapd.model.errors import ConnectionLost, DigestMismatch
 from snapd.model.ids import digest_of
 from snapd.model.plan import ObjectRef
 from snapd.model.settings import MIB, LogSettings, TransferSettings
+from snapd.remote import worker_lane
 from snapd.remote.curl_lane import Channel, Part
 from snapd.remote.exchanges import Origin, Reply, Request
 from snapd.remote.lanes import Lanes, open_lanes
 from snapd.remote.transport import open_transport
-from snapd.remote.worker_frames import Frames, frame
+from snapd.remote.worker_frames import Frames, Message, frame, receive, values_of
+from snapd.remote.worker_lane import serve
 from snapd.remote.workers import SHORT_LIVES_MAX, StartWorker, WorkerLane, count_of, threads_of
 from snapd.worker import WorkerStart
 from tests.caching import assert_sound, staged
@@ -229,6 +232,49 @@ async def test_an_answer_that_makes_no_sense_ends_the_call(
             await ended.wait()
     assert isinstance(part.replies[0].error, ConnectionLost)
     assert said
+
+
+def part_message(url: str, ref: ObjectRef, sink: BlobWriter) -> Message:
+    return "part", 1, 2, 1, values_of(Origin(url, "")), [(f"/{ref.digest}", *sink.packed())]
+
+
+def said_until_the_end(near: socket.socket) -> list[Message]:
+    near.settimeout(PATIENCE_SECONDS)
+    return list(Frames().feed(b"".join(iter(lambda: near.recv(4096), b""))))
+
+
+def test_a_worker_that_breaks_hangs_up_without_an_answer(cache: Cache, server: Bodies) -> None:
+    ref = offer(server, b"body")
+    sink = cache.blobs.writer(ref)
+    server.gate.clear()
+
+    def messages() -> Iterator[Message]:
+        yield part_message(server.url, ref, sink)
+        server.await_asked(1)
+        raise MemoryError
+
+    near, far = socket.socketpair()
+    with near, far:
+        with pytest.raises(MemoryError):
+            serve(far, messages(), SETTINGS, lambda _: sink, lanes=1)
+        assert said_until_the_end(near) == [("ready",)]
+
+
+def test_a_worker_hangs_up_when_it_can_not_answer(
+    cache: Cache, server: Bodies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = offer(server, b"body")
+    sink = cache.blobs.writer(ref)
+
+    def fail(*_: object) -> Message:
+        raise MemoryError
+
+    monkeypatch.setattr(worker_lane, "answer_of", fail)
+    near, far = socket.socketpair()
+    with near, far:
+        near.sendall(frame(part_message(server.url, ref, sink)))
+        serve(far, receive(far), SETTINGS, lambda _: sink, lanes=1)
+        assert said_until_the_end(near) == [("ready",)]
 
 
 async def test_a_cancelled_call_stops_its_transfers(cache: Cache, server: Bodies) -> None:
