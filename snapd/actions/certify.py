@@ -35,7 +35,8 @@ async def certify_snapshot(
 
     An object whose size is not that of the manifest is read and hashed: the size there is only a
     hint. Raises `SnapshotNotFound`, `ManifestRefused`, `DigestMismatch`, and `ObjectMissing` with
-    the number of all that is missing in the details. Costs about 80 bytes an object beside the manifest.
+    the number of all that is missing in the details. Costs about 80 bytes an object beside the
+    manifest.
     """
     manifest = await read_manifest(store, snapshot_id)
     wanted = await to_thread.run_sync(check_and_list, manifest)

@@ -84,8 +84,8 @@ async def publish_model(
 ) -> Model:
     """Add a version to a model; with its first the model begins, with these stages or the usual.
 
-    Raises `RegistryRefused` if the model has other stages than those that are named, and what `stages.add`, `NewVersion.checked` and `Certifier.prove` raise; then nothing has
-    been written.
+    Raises `RegistryRefused` if the model has other stages than those that are named, and what
+    `stages.add`, `NewVersion.checked` and `Certifier.prove` raise; then nothing has been written.
     """
     new.checked()
     begin = partial(new_model, stages=stages or DEFAULT_STAGES)

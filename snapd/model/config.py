@@ -41,6 +41,9 @@ SECTIONS: Mapping[str, type] = MappingProxyType(
 )
 """The tables of a document; besides them there is the array of tables `[[store]]`."""
 
+LANES_MAX = 64
+"""More workers or threads than this are a slip of the pen."""
+
 _MAY_BE_ZERO = frozenset(
     {
         "quarantine_max_bytes",
@@ -298,6 +301,9 @@ def _check_cache(cache: CacheSettings) -> None:
 
 
 def _check_transfer(transfer: TransferSettings) -> None:
+    for key in ("workers", "transfer_threads"):
+        if (count := getattr(transfer, key)) != "auto" and count > LANES_MAX:
+            raise InvalidConfig(f"[transfer] {key} is at most {LANES_MAX}", key=key)
     for key in ("batch_bytes", "range_bytes"):
         if getattr(transfer, key) > transfer.bytes_in_flight:
             raise InvalidConfig(f"[transfer] {key} is larger than bytes_in_flight", key=key)

@@ -65,6 +65,9 @@ class Traffic:
         self, requests: Sequence[Request], lanes: Sequence[AnyLane]
     ) -> list[tuple[AnyLane, Channel, Sequence[Request]]]:
         """Share requests among the lanes, the least busy first."""
+        if not self._in_flight:
+            # Nothing was asked for in between: that says nothing about the store.
+            self._begin_window()
         self._settle_on(lanes)
         by_load = sorted(lanes, key=self._loads.__getitem__)
         share = max(PART_REQUESTS_MIN, math.ceil(len(requests) / len(lanes)))

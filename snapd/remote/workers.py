@@ -194,7 +194,7 @@ class Workers:
         while short_lives < SHORT_LIVES_MAX:
             try:
                 lived_seconds = await self._live_once()
-            except OSError as error:
+            except (OSError, RuntimeError) as error:
                 # A bound on processes, say, or an interpreter that this user may not start.
                 logger.warning("going on without a transfer process: %s", error)
                 return

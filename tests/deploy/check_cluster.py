@@ -245,7 +245,7 @@ def test_two_jobs_and_a_new_daemon_share_what_is_there(cluster: Cluster) -> None
 def test_a_checkout_of_one_s_own_and_trees_seen_at_another_path(cluster: Cluster) -> None:
     cluster.install()
     (pod,) = cluster.example("own-checkout")
-    command = f'test "$(snapctl id /work/data)" = {cluster.snapshot_id} && touch /work/data/mine'
+    command = f'test "$(snapctl id /mine/data)" = {cluster.snapshot_id} && touch /mine/data/mine'
     pod["spec"]["containers"][0]["command"] = ["sh", "-c", command]
     pod["metadata"]["labels"] = {"test": "own"}
     apply(pod)

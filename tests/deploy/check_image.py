@@ -73,7 +73,7 @@ class Node:
             "--group-add=10001",
             f"--volume={self.root}/run:/run/snapsync:ro",
             f"--volume={self.state}/trees:/snapshots:ro",
-            f"--volume={self.root}/work:/work",
+            f"--volume={self.root}/work:/mine",
             f"--volume={log}:/dev/termination-log",
             *(f"--env={name}={value}" for name, value in given.items()),
             IMAGE,
@@ -212,12 +212,12 @@ def test_a_job_that_comes_first_waits_and_pulls_what_is_verified(node: Node) -> 
 
 def test_a_checkout_of_one_s_own_has_the_same_id(node: Node) -> None:
     with node.daemon():
-        laid_out = node.job("snapctl", "pull", "/work/data", "--wait-for-daemon", "1m", "--json")
+        laid_out = node.job("snapctl", "pull", "/mine/data", "--wait-for-daemon", "1m", "--json")
         assert laid_out.code == 0, laid_out.stderr
         assert laid_out.document["checkout"]["mode"] in ("reflink", "copy")
-        named = node.job("snapctl", "id", "/work/data")
+        named = node.job("snapctl", "id", "/mine/data")
         assert named.stdout.strip() == node.snapshot_id
-        assert node.job("touch", "/work/data/mine").code == 0
+        assert node.job("touch", "/mine/data/mine").code == 0
 
 
 def test_of_the_modes_only_hard_links_do_not_cross_the_mounts(node_with_reflinks: Node) -> None:
@@ -225,13 +225,13 @@ def test_of_the_modes_only_hard_links_do_not_cross_the_mounts(node_with_reflinks
     pull = ("snapctl", "pull", "--wait-for-daemon", "1m", "--json")
     with node.daemon():
         for mode, made in (("auto", "reflink"), ("reflink", "reflink"), ("copy", "copy")):
-            laid_out = node.job(*pull, "--mode", mode, f"/work/{mode}")
+            laid_out = node.job(*pull, "--mode", mode, f"/mine/{mode}")
             assert laid_out.code == 0, laid_out.stderr
             assert laid_out.document["checkout"]["mode"] == made
-        linked = node.job(*pull, "--mode", "symlink", "/work/link")
+        linked = node.job(*pull, "--mode", "symlink", "/mine/link")
         assert linked.code == 0, linked.stderr
         assert os.readlink(node.root / "work" / "link") == f"/snapshots/{node.snapshot_id}"
-        refused = node.job(*pull, "--mode", "hardlink", "/work/hard")
+        refused = node.job(*pull, "--mode", "hardlink", "/mine/hard")
         assert refused.code == 1, refused.stderr
         assert "mount" in refused.error["message"] + refused.error["hint"]
 

@@ -126,6 +126,7 @@ def test_stores_keep_their_order_and_their_keys() -> None:
         ("[log]\nlevel = 'trace'", "one of debug, info, warning, error is expected"),
         ("[transfer]\nworkers = 'many'", "one of auto, a number is expected"),
         ("[transfer]\nworkers = 1.5", "a whole number is expected"),
+        ("[transfer]\nworkers = 100", "workers is at most 64"),
         ("[log\n", "not TOML"),
     ],
 )
