@@ -57,15 +57,19 @@ class Traffic:
         self._on_pace = on_pace
         self._channels: dict[AnyLane, Channel] = {}
         self._loads: dict[AnyLane, int] = {}
-        self._in_flight = 0
         self._most_in_flight = 0
         self._begin_window()
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests have been handed out and have not ended."""
+        return sum(self._loads.values())
 
     def split(
         self, requests: Sequence[Request], lanes: Sequence[AnyLane]
     ) -> list[tuple[AnyLane, Channel, Sequence[Request]]]:
         """Share requests among the lanes, the least busy first."""
-        if not self._in_flight:
+        if not self.in_flight:
             # Nothing was asked for in between: that says nothing about the store.
             self._begin_window()
         self._settle_on(lanes)
@@ -76,9 +80,8 @@ class Traffic:
         for lane, start in zip(by_load, starts, strict=False):
             own = requests[start : start + share]
             self._loads[lane] += len(own)
-            self._in_flight += len(own)
             shares.append((lane, self._channels[lane], own))
-        self._most_in_flight = max(self._most_in_flight, self._in_flight)
+        self._most_in_flight = max(self._most_in_flight, self.in_flight)
         return shares
 
     def _settle_on(self, lanes: Sequence[AnyLane]) -> None:
@@ -99,7 +102,6 @@ class Traffic:
 
     def ended(self, lane: AnyLane, part: Part) -> None:
         """Take note of a part that ended, and judge the pace now and then."""
-        self._in_flight -= len(part.requests)
         if lane in self._loads:
             self._loads[lane] -= len(part.requests)
         self._requests += len(part.requests)
@@ -139,7 +141,7 @@ class Traffic:
         self._window_began_at = time.monotonic()
         self._requests = self._size_bytes = self._throttled = 0
         self._waited_seconds = 0.0
-        self._most_in_flight = self._in_flight
+        self._most_in_flight = self.in_flight
 
 
 def _tell_nobody(_kind: TrafficKind, _limit: int) -> None:
