@@ -41,16 +41,11 @@ def promote(
     What is in production then is archived by the same write, so that there is one at any time.
     Nodes that follow the reference switch by themselves.
     """
-    named = _reference(reference)
-    author = author_of(by, note)
-    model = _change(
-        context,
-        store,
-        named.name,
-        lambda model: stages.move(model, named.selector, stage, author),
-        author,
-    )
-    _print_moved(context, model, author, named.selector)
+
+    def rule(model: Model, selector: Version | str, author: Author) -> Model:
+        return stages.move(model, selector, stage, author)
+
+    _print_moved(context, *_change_version(context, store, reference, by, note, rule))
 
 
 @verb(
@@ -92,16 +87,11 @@ def rollback(
 @config_option
 def archive(context: Context, reference: str, store: str, by: str | None, note: str) -> None:
     """Archive a version. If it is in production, nothing is there until the next promotion."""
-    named = _reference(reference)
-    author = author_of(by, note)
-    model = _change(
-        context,
-        store,
-        named.name,
-        lambda model: stages.move(model, named.selector, model.archive, author),
-        author,
-    )
-    _print_moved(context, model, author, named.selector)
+
+    def rule(model: Model, selector: Version | str, author: Author) -> Model:
+        return stages.move(model, selector, model.archive, author)
+
+    _print_moved(context, *_change_version(context, store, reference, by, note, rule))
 
 
 @verb("deprecate", examples=["snapctl model deprecate iris_clf@v0.1.0 --note 'licence of data'"])
@@ -111,16 +101,8 @@ def archive(context: Context, reference: str, store: str, by: str | None, note: 
 @config_option
 def deprecate(context: Context, reference: str, store: str, by: str | None, note: str) -> None:
     """Say that a version should not be used any more. It can't be promoted then; that stays."""
-    named = _reference(reference)
-    author = author_of(by, note)
-    model = _change(
-        context,
-        store,
-        named.name,
-        lambda model: stages.deprecate(model, named.selector, author),
-        author,
-    )
-    changed = _changed(model, author) or model.find(named.selector)
+    model, author, selector = _change_version(context, store, reference, by, note, stages.deprecate)
+    changed = _changed(model, author) or model.find(selector)
     if context.output.as_json:
         context.output.print_json({"name": model.name, **changed.to_json()})
     else:
@@ -179,6 +161,23 @@ def _reference(text: str) -> Reference:
     if isinstance(named, str):
         raise UsageError(f"{named} has versions: say which, as {named}@v1.2.0 or {named}@staging")
     return named
+
+
+def _change_version(
+    context: Context,
+    store: str,
+    reference: str,
+    by: str | None,
+    note: str,
+    rule: Callable[[Model, Version | str, Author], Model],
+) -> tuple[Model, Author, Version | str]:
+    """Change the version that a reference names; gives it back with who did it and the selector."""
+    named = _reference(reference)
+    author = author_of(by, note)
+    model = _change(
+        context, store, named.name, lambda model: rule(model, named.selector, author), author
+    )
+    return model, author, named.selector
 
 
 def _change(
