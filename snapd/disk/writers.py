@@ -239,7 +239,7 @@ class LargeBlobWriter:
             raise
 
     def _next_stretch(self) -> tuple[int, int] | None:
-        """Give place and length of the next part to hash; None ends the hashing for now."""
+        """Give place and length of the next part to hash; None: it has not arrived."""
         with self._state:
             length = self._arrived.get(self._hashed_bytes)
             if length is None:
