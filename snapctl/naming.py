@@ -37,8 +37,8 @@ class Naming:
     @classmethod
     def parse(cls, dataset: str | None, model: str | None, by: str | None, note: str) -> Naming:
         """Read the options; raises `UsageError` for one that says nothing."""
-        if dataset is None and model is None and (by or note):
-            raise UsageError("--by and --note go with --dataset or --model")
+        if dataset is None and model is None and note:
+            raise UsageError("--note goes with --dataset or --model")
         return cls(
             None if dataset is None else parse_version_reference(dataset, "dataset"),
             None if model is None else parse_version_reference(model, "model"),

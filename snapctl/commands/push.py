@@ -15,6 +15,7 @@ import click
 from snapctl.context import Context
 from snapctl.frame import config_option, store_option, verb
 from snapctl.naming import Naming, name_options
+from snapctl.recording import Catalog, PushRecord, catalog_option
 from snapctl.references import resolve_here
 from snapctl.stores import with_store
 from snapctl.walking import (
@@ -57,6 +58,7 @@ _EVENT_SECONDS = 0.5
 @click.option("--verify", is_flag=True, help="Read what the store has; repair what is damaged.")
 @click.option("--dryrun", is_flag=True, help="Tell what would be uploaded, and write nothing.")
 @name_options
+@catalog_option
 @walk_options
 @stat_cache_option
 @config_option
@@ -71,6 +73,7 @@ def command(
     model: str | None,
     by: str | None,
     note: str,
+    catalog: str | None,
     **walk: Any,
 ) -> None:
     """Put the directory PATH into a store and print the snapshot's ID, which is all that a pull
@@ -79,6 +82,9 @@ def command(
     Only what the store lacks is uploaded; the manifest comes last, so that an ID that can be found
     is complete. PATH is the working directory by default. With --dataset or --model it also gets a
     name, which must not be taken; --note says why.
+
+    The push is recorded in the store and in a record of your own, which `snapctl revisions` reads;
+    --catalog none keeps it from both.
     """
     naming = Naming.parse(dataset, model, by, note)
     options = PushOptions(
@@ -90,12 +96,21 @@ def command(
         transfer=context.settings().transfer,
     )
     _refuse_store_within(Path(path), store, options.walk)
+    record = PushRecord.of(
+        Catalog.chosen(context, catalog),
+        store,
+        naming.author.by,
+        named_parent=options.parent,
+        source=(options.pushed_directory, Path(path)),
+    )
     try:
         with late_meter(context, f"push {path}") as show:
             run = partial(
                 push, source=Path(path), options=options, on_progress=_receiver(context, show)
             )
-            report = with_store(context, store, partial(_push_named, context, naming, options, run))
+            report = with_store(
+                context, store, partial(_push_named, context, naming, options, record, run)
+            )
     except KeyboardInterrupt:
         raise Interrupted("interrupted: no manifest was written") from None
     _print(context, report, naming, dryrun=dryrun)
@@ -105,6 +120,7 @@ async def _push_named(
     context: Context,
     naming: Naming,
     options: PushOptions,
+    record: PushRecord,
     run: Callable[[RemoteStore], Awaitable[PushReport]],
     store: RemoteStore,
 ) -> PushReport:
@@ -112,6 +128,7 @@ async def _push_named(
     await naming.check(store)
     report = await run(store)
     if not options.dryrun:
+        await record.write(context, store, report.snapshot_id)
         try:
             await naming.give(store, report.snapshot_id, options.transfer)
         except SnapsyncError:
