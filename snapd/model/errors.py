@@ -174,6 +174,20 @@ class DestinationBusy(SnapsyncError):
     default_hint = "Wait for the other command, or choose another destination."
 
 
+class DestinationMissing(SnapsyncError):
+    """The directory of a follow, or the one that it is to be made in, does not exist."""
+
+    code = "destination_missing"
+    default_hint = "Make the directory, or mount the volume that it lies on."
+
+
+class DestinationTaken(SnapsyncError):
+    """The directory of a follow holds something else, or another follow has it."""
+
+    code = "destination_taken"
+    default_hint = "Choose an empty directory, or one that does not exist yet."
+
+
 class SourceUnfit(SnapsyncError):
     """A directory that the format can't carry: a name, a link cycle, an unreadable entry."""
 
@@ -215,6 +229,13 @@ class VersionNotFound(ReferenceNotFound):
 
     code = "no_such_version"
     default_hint = "`snapctl dataset show NAME` and `snapctl model show NAME` list its versions."
+
+
+class RunNotFound(ReferenceNotFound):
+    """The registry of the store has no record of such a run."""
+
+    code = "no_such_run"
+    default_hint = "`snapctl run ls` lists the latest runs of a store."
 
 
 class NoSpace(SnapsyncError):
@@ -457,6 +478,13 @@ class VersionExists(RegistryRefused):
     default_hint = "Versions never change: publish this as the next version."
 
 
+class RunExists(RegistryRefused):
+    """A run of that ID that is recorded already, with other contents, which is for good."""
+
+    code = "run_exists"
+    default_hint = "Records never change: record it under another ID."
+
+
 class VersionDeprecated(RegistryRefused):
     """A deprecated version was to be promoted."""
 
@@ -558,6 +586,20 @@ class LeaseNotFound(SnapsyncError):
 
     code = "no_such_lease"
     default_hint = "`snapctl leases` lists who holds what."
+
+
+class FollowNotFound(SnapsyncError):
+    """The daemon follows nothing at that destination."""
+
+    code = "no_such_follow"
+    default_hint = "`snapctl follow status` lists what the daemon follows."
+
+
+class HookFailed(SnapsyncError):
+    """The hook of a follow failed; what it was told of is live all the same."""
+
+    code = "hook_failed"
+    default_hint = "The daemon's log has what the hook wrote."
 
 
 class CacheUnusable(SnapsyncError):
