@@ -47,7 +47,7 @@ def lay_out(
             f"the tree can't be seen here: {tree}",
             hint="In a container, mount the daemon's trees, and name that place in SNAPSYNC_TREES.",
         )
-    manifest = _manifest_of(tree, snapshot_id, keeper)
+    manifest = manifest_of_tree(tree, snapshot_id, keeper)
     guarded = replace(
         options,
         protected=(
@@ -76,7 +76,7 @@ def lay_out(
     return report
 
 
-def _manifest_of(tree: Path, snapshot_id: SnapshotId, keeper: Keeper | None) -> Manifest:
+def manifest_of_tree(tree: Path, snapshot_id: SnapshotId, keeper: Keeper | None) -> Manifest:
     """Read it beside the tree, else ask who keeps the cache: only the trees may be mounted here."""
     try:
         return read_manifest(tree.parents[1], snapshot_id)

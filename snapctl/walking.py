@@ -32,7 +32,7 @@ class WalkFlags(NamedTuple):
     jobs: int
     no_stat_cache: bool = True
 
-    def options(self, context: Context) -> WalkOptions:
+    def options(self, context: Context, *, sha256: bool = False) -> WalkOptions:
         """Compile them; raises `InvalidPattern`."""
         patterns = [part for value in self.exclude for part in split_patterns(value)]
         excludes = None
@@ -45,6 +45,7 @@ class WalkFlags(NamedTuple):
             excludes=excludes,
             jobs=self.jobs,
             stat_cache_dir=None if self.no_stat_cache else default_directory(context.environment),
+            sha256=sha256,
         )
 
 

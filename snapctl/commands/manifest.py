@@ -9,7 +9,7 @@ from functools import partial
 import click
 
 from snapctl.context import Context
-from snapctl.frame import config_option, store_option, verb
+from snapctl.frame import cache_dir_option, config_option, store_option, verb
 from snapctl.references import resolve_here
 from snapctl.walking import WalkFlags, stat_cache_option, walk_directory, walk_options
 from snapd.disk.walk import WalkedTree
@@ -23,6 +23,7 @@ from snapd.model.manifest import Manifest
         "snapctl manifest ./dataset > dataset.manifest",
         "snapctl manifest ./dataset --absolute --exclude %common%",
         "snapctl manifest --id imagenet@v1.2.0 --store s3://datasets/imagenet",
+        "snapctl manifest ./dataset --format json --sha256 > manifest.json",
     ],
 )
 @click.argument("path", required=False, type=click.Path())
@@ -31,8 +32,17 @@ from snapd.model.manifest import Manifest
 @click.option(
     "--absolute", is_flag=True, help="Show absolute paths; such a text is no snapshot any more."
 )
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="json: a list of the files with path, size and hashes, which `verify --manifest` checks.",
+)
+@click.option("--sha256", is_flag=True, help="With --format json: every file's SHA-256, too.")
 @walk_options
 @stat_cache_option
+@cache_dir_option
 @config_option
 def command(
     context: Context,
@@ -40,6 +50,9 @@ def command(
     snapshot_id: str | None,
     store: str | None,
     absolute: bool,
+    form: str,
+    sha256: bool,
+    cache_dir: str | None,
     exclude: Sequence[str],
     no_follow: bool,
     jobs: int,
@@ -49,10 +62,24 @@ def command(
 
     With --id it is that of a snapshot in a store. One line for each file and directory: type, mode,
     checksum, size and path.
+
+    --sha256 reads every file, once for both hashes: of a directory, or of a snapshot in the node's
+    cache, else in the store.
     """
+    if snapshot_id is not None and (path is not None or absolute):
+        raise UsageError("--id goes with neither PATH nor --absolute")
+    if sha256 and form != "json":
+        raise UsageError("--sha256 goes with --format json", hint="The text has no place for it.")
+    if form == "json":
+        if absolute:
+            raise UsageError("--absolute goes with the text only")
+        from snapctl.file_lists import Source, print_file_list
+
+        flags = WalkFlags(exclude, no_follow, jobs, no_stat_cache)
+        source = Source(path or ".", snapshot_id, store, flags, cache_dir)
+        print_file_list(context, source, sha256=sha256)
+        return
     if snapshot_id is not None:
-        if path is not None or absolute:
-            raise UsageError("--id goes with neither PATH nor --absolute")
         _print_stored(context, snapshot_id, store)
         return
     tree = walk_directory(

@@ -47,12 +47,21 @@ from snapd.remote.base import RemoteStore
         "snapctl verify --id ID ./data",
         "snapctl verify --id ID --store s3://datasets/imagenet ./data",
         "snapctl verify --deep ID",
+        "snapctl verify ./data --manifest manifest.json",
     ],
 )
 @id_option(required=False)
 @store_option(required=False)
 @click.argument("directory", required=False, type=click.Path())
 @click.option("--deep", is_flag=True, help="Prove the tree in the node's cache, and repair it.")
+@click.option(
+    "--manifest",
+    "listed",
+    metavar="FILE",
+    type=click.Path(),
+    help="Check against a list of files with their SHA-256: a manifest.json, or what sha256sum"
+    " prints; - is standard input.",
+)
 @standalone_option
 @cache_dir_option
 @walk_options
@@ -63,6 +72,7 @@ def command(
     store: str | None,
     directory: str | None,
     deep: bool,
+    listed: str | None,
     standalone: str,
     cache_dir: str | None,
     **walk: Any,
@@ -75,7 +85,18 @@ def command(
     With DIRECTORY, a store is read only to name what differs, and --exclude, --no-follow and --jobs
     are those of `snapctl id`. Nothing is written. Missing and wrong objects are collected, and the
     first is reported with the number of all (exit 12).
+
+    With --manifest it is what FILE lists that counts: every file's size and hash. Missing, changed
+    and extra files of DIRECTORY, or of the snapshot --id, are told line by line (exit 12).
     """
+    if listed is not None:
+        if deep or (directory is None) == (snapshot_id is None):
+            raise UsageError("--manifest goes with either a DIRECTORY or --id, and without --deep")
+        from snapctl.file_lists import Source, check_against
+
+        source = Source(directory or "", snapshot_id, store, WalkFlags(**walk), cache_dir)
+        check_against(context, source, listed)
+        return
     if deep:
         wanted = resolve_anywhere(context, _named_once(snapshot_id, directory), store)
         _print_proof(context, _prove(context, wanted, standalone, cache_dir))

@@ -15,7 +15,7 @@ class RehashSink:
     """
 
     def __init__(self, digest: Digest, path: str, store: str) -> None:
-        self._digest = digest
+        self.digest = digest
         self._path = path
         self._store = store
         self._hasher = blake3()
@@ -31,10 +31,10 @@ class RehashSink:
     def finish(self) -> None:
         """Compare."""
         actual = self._hasher.hexdigest()
-        if actual != self._digest:
+        if actual != self.digest:
             raise DigestMismatch(
-                f"object {self._digest} of {self._path} in {self._store} hashes to {actual}",
-                object=self._digest,
+                f"object {self.digest} of {self._path} in {self._store} hashes to {actual}",
+                object=self.digest,
                 path=self._path,
                 actual=actual,
             )

@@ -25,7 +25,7 @@ from snapd.model.errors import (
     SnapsyncError,
     TreeDiffers,
 )
-from snapd.model.ids import SnapshotId
+from snapd.model.ids import Digest, SnapshotId
 from snapd.model.layout import object_key
 from snapd.model.manifest import Manifest
 from snapd.model.plan import ObjectRef, refs
@@ -46,6 +46,8 @@ class VerifyProgress:
 
 
 OnProgress = Callable[[VerifyProgress], None]
+NewSink = Callable[[Digest, str, str], RehashSink]
+"""Makes the sink of an object, given its digest, a path that holds it, and the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +77,25 @@ async def verify_snapshot(
     `PROBLEMS_SHOWN_MAX` in the details. Raises `SnapshotNotFound`, `ManifestRefused`, `TreeDiffers`
     for a manifest whose directories lie, and the store's error if it can't be read.
     """
-    manifest = await read_manifest(store, snapshot_id)
+    return await verify_objects(
+        store, await read_manifest(store, snapshot_id), settings, on_progress
+    )
+
+
+async def verify_objects(
+    store: RemoteStore,
+    manifest: Manifest,
+    settings: TransferSettings,
+    on_progress: OnProgress,
+    new_sink: NewSink = RehashSink,
+) -> VerifyReport:
+    """Do what `verify_snapshot` does with a manifest at hand; `new_sink` may be a richer sink."""
     wanted = await to_thread.run_sync(check_and_list, manifest)
-    reading = _Reading(store, manifest, wanted, on_progress)
+    reading = _Reading(store, manifest, wanted, on_progress, new_sink)
     await reading.run(settings)
     if reading.problems:
-        raise _as_error(reading, store, snapshot_id)
-    return VerifyReport(snapshot_id, str(store.uri), len(wanted), reading.bytes_done)
+        raise _as_error(reading, store, manifest.id)
+    return VerifyReport(manifest.id, str(store.uri), len(wanted), reading.bytes_done)
 
 
 def check_and_list(manifest: Manifest) -> array[int]:
@@ -101,8 +115,14 @@ class _Reading:
     """Reads objects in batches, a bounded number of batches at a time."""
 
     def __init__(
-        self, store: RemoteStore, manifest: Manifest, wanted: array[int], on_progress: OnProgress
+        self,
+        store: RemoteStore,
+        manifest: Manifest,
+        wanted: array[int],
+        on_progress: OnProgress,
+        new_sink: NewSink,
     ) -> None:
+        self._new_sink = new_sink
         self.bytes_done = 0
         self.problems: list[DigestMismatch] = []
         self.problem_count = 0
@@ -132,7 +152,7 @@ class _Reading:
         self, batches: Iterator[list[ObjectRef]], everything: anyio.CancelScope
     ) -> None:
         for batch in batches:
-            sinks = [RehashSink(ref.digest, ref.path, str(self._store.uri)) for ref in batch]
+            sinks = [self._new_sink(ref.digest, ref.path, str(self._store.uri)) for ref in batch]
             gets = [
                 Get(object_key(ref.digest), sink, None, ref.size_bytes)
                 for ref, sink in zip(batch, sinks, strict=True)

@@ -18,6 +18,19 @@ from blake3 import blake3
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
+
+    class Hasher(Protocol):
+        """What a hash of either kind can."""
+
+        def update(self, data: memoryview, /) -> object:
+            """Take the next bytes."""
+            ...
+
+        def digest(self) -> bytes:
+            """Tell the hash of all that was taken."""
+            ...
+
 
 LARGE_FILE_BYTES = 1024 * 1024
 """From this size on a file is worth a thread of its own, and is hashed after the small ones."""
@@ -41,7 +54,9 @@ _FIRST_SIGNED = 5
 DIGEST_BYTES = 32
 
 FileRow = tuple[int, int, int, int, int, int, int, bytes]
-"""The fields of `ROW`, and the digest, which is empty if the file is too large for here."""
+"""The fields of `ROW`, and the digest, which is empty if the file is too large for here.
+
+Where SHA-256 is wanted too it follows in the same bytes."""
 
 Group = tuple[bytes, list[bytes], bytes, Sequence[int]]
 """Path of a directory below the root, names in it, for each name whether it is a link (not 0), and
@@ -78,22 +93,31 @@ class FileFailure(Exception):
 
 
 class Columns:
-    """A `ROW` and a digest for each file, zero until it is known; forked processes share them."""
+    """A `ROW` and a digest for each file, zero until it is known; forked processes share them.
 
-    __slots__ = ("count", "digests", "rows")
+    `sha256` has the second digest of each file, or nothing if that is not wanted.
+    """
 
-    def __init__(self, count: int) -> None:
+    __slots__ = ("count", "digests", "rows", "sha256")
+
+    def __init__(self, count: int, *, sha256: bool = False) -> None:
         self.count = count
-        memory = memoryview(mmap.mmap(-1, max(1, count * (ROW.size + DIGEST_BYTES))))
-        self.rows = memory[: count * ROW.size]
-        self.digests = memory[count * ROW.size : count * (ROW.size + DIGEST_BYTES)]
+        rows_end = count * ROW.size
+        digests_end = rows_end + count * DIGEST_BYTES
+        end = digests_end + count * DIGEST_BYTES if sha256 else digests_end
+        memory = memoryview(mmap.mmap(-1, max(1, end)))
+        self.rows = memory[:rows_end]
+        self.digests = memory[rows_end:digests_end]
+        self.sha256 = memory[digests_end:end]
 
     def put(self, number: int, row: FileRow) -> None:
         """Write down what is known of one file."""
         ROW.pack_into(self.rows, ROW.size * number, *row[:-1])
         if row[-1]:
             start = DIGEST_BYTES * number
-            self.digests[start : start + DIGEST_BYTES] = row[-1]
+            self.digests[start : start + DIGEST_BYTES] = row[-1][:DIGEST_BYTES]
+            if self.sha256:
+                self.sha256[start : start + DIGEST_BYTES] = row[-1][DIGEST_BYTES:]
 
     def row(self, number: int) -> FileRow:
         """Give what is known of one file."""
@@ -135,7 +159,9 @@ def _open_in_chunks(root_fd: int, path: bytes, chunk_bytes: int) -> int:
     return here
 
 
-def hash_file(directory_fd: int, name: bytes, is_link: bool, buffer: memoryview) -> FileRow:
+def hash_file(
+    directory_fd: int, name: bytes, is_link: bool, buffer: memoryview, *, sha256: bool = False
+) -> FileRow:
     """Hash one file; one of `LARGE_FILE_BYTES` or more is only looked at.
 
     `buffer` has room for `LARGE_FILE_BYTES`. A file that changes meanwhile is read once more, then
@@ -143,7 +169,7 @@ def hash_file(directory_fd: int, name: bytes, is_link: bool, buffer: memoryview)
     """
 
     def digest(fd: int, size_bytes: int) -> bytes | None:
-        return _small_digest(fd, size_bytes, buffer)
+        return _small_digest(fd, size_bytes, buffer, sha256)
 
     return _hash_twice(directory_fd, name, is_link, digest)
 
@@ -155,11 +181,16 @@ def hash_large_file(
     buffer: memoryview,
     on_bytes: Callable[[int], None],
     threads: int = 1,
+    *,
+    sha256: bool = False,
 ) -> FileRow:
     """Hash one file of any size through `buffer`; `on_bytes` may raise to stop."""
 
     def digest(fd: int, size_bytes: int) -> bytes | None:
-        return _large_digest(fd, size_bytes, buffer, on_bytes, threads)
+        hashers: tuple[Hasher, ...] = (blake3(max_threads=threads),)
+        if sha256:
+            hashers += (new_sha256(),)
+        return _large_digest(fd, size_bytes, buffer, on_bytes, hashers)
 
     return _hash_twice(directory_fd, name, is_link, digest)
 
@@ -210,7 +241,7 @@ def read_once(
     )
 
 
-def _small_digest(fd: int, size_bytes: int, buffer: memoryview) -> bytes | None:
+def _small_digest(fd: int, size_bytes: int, buffer: memoryview, sha256: bool) -> bytes | None:
     if size_bytes >= LARGE_FILE_BYTES:
         return b""
     # There is room for one byte more than there should be, which tells a file that grew (or has no
@@ -218,21 +249,35 @@ def _small_digest(fd: int, size_bytes: int, buffer: memoryview) -> bytes | None:
     count = os.readv(fd, [buffer])
     while count < size_bytes and (more := os.readv(fd, [buffer[count:]])):
         count += more
-    return blake3(buffer[:count]).digest() if count == size_bytes else None
+    if count != size_bytes:
+        return None
+    digest: bytes = blake3(buffer[:count]).digest()
+    return digest + new_sha256(buffer[:count]).digest() if sha256 else digest
 
 
 def _large_digest(
-    fd: int, size_bytes: int, buffer: memoryview, on_bytes: Callable[[int], None], threads: int
+    fd: int,
+    size_bytes: int,
+    buffer: memoryview,
+    on_bytes: Callable[[int], None],
+    hashers: Sequence[Hasher],
 ) -> bytes | None:
-    hasher = blake3(max_threads=threads)
     total = 0
     while (count := os.readv(fd, [buffer])) > 0:
-        hasher.update(buffer[:count])
+        for hasher in hashers:
+            hasher.update(buffer[:count])
         total += count
         on_bytes(count)
         if total > size_bytes:
             return None
-    return hasher.digest() if total == size_bytes else None
+    return b"".join([hasher.digest() for hasher in hashers]) if total == size_bytes else None
+
+
+def new_sha256(data: bytes | memoryview = b"") -> Hasher:
+    """Begin a SHA-256; the module of it is loaded only where one is wanted."""
+    from hashlib import sha256
+
+    return sha256(data, usedforsecurity=False)
 
 
 def hash_group(
@@ -242,9 +287,10 @@ def hash_group(
 
     Raises `FileFailure` for the first that fails.
     """
+    sha256 = bool(columns.sha256)
 
     def hash_one(directory_fd: int, file: FileToHash) -> FileRow:
-        return hash_file(directory_fd, file.name, file.is_link, buffer)
+        return hash_file(directory_fd, file.name, file.is_link, buffer, sha256=sha256)
 
     return with_group(root_fd, group, columns, hash_one)
 

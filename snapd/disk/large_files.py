@@ -141,6 +141,7 @@ class _Hashing:
                     buffer,
                     count,
                     threads=-1 if self._wide else 1,
+                    sha256=bool(self._columns.sha256),
                 )
             finally:
                 os.close(directory_fd)

@@ -104,7 +104,8 @@ def _lies_in(directory: str, root: str) -> bool:
 class TreeHash:
     """The hash of one tree; `summary` or `run`, once.
 
-    `on_progress` is called on this thread and may raise to stop; no process is left then.
+    `on_progress` is called on this thread and may raise to stop; no process is left then. `sha256`,
+    which goes with neither a stat cache nor a taker, has every file hashed both ways as it is read.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class TreeHash:
         stat_cache_dir: str | None,
         on_progress: OnProgress,
         taker: ContentTaker | None = None,
+        sha256: bool = False,
     ) -> None:
         self._taker = taker
         self._root_fd = root_fd
@@ -139,7 +141,7 @@ class TreeHash:
             on_listed=lambda count: on_progress(count, 0, 0, 0),
         )
         self.listing = lister.run(root_mode)
-        self.columns = Columns(self.listing.file_count)
+        self.columns = Columns(self.listing.file_count, sha256=sha256)
         self._paths = DirectoryPaths(self.listing)
         self._buffer = new_buffer()
 

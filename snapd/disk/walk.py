@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from snapd.disk.hashing import DIGEST_BYTES
 from snapd.disk.tree_hash import TreeHash, absolute_path, open_root
 from snapd.model.manifest import Manifest
 
@@ -30,13 +31,14 @@ class WalkOptions:
     """How to walk. `jobs` 0 means the processors at hand, at most 16.
 
     With `stat_cache_dir` a file that looks as it did when it was last hashed is not read again, and
-    what this walk hashes is remembered there.
+    what this walk hashes is remembered there. With `sha256` every file is read, once for both.
     """
 
     follow: bool = True
     excludes: Excludes | None = None
     jobs: int = 0
     stat_cache_dir: str | None = None
+    sha256: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,15 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class WalkedTree:
-    """A directory's manifest, and by what to notice that a file changed since."""
+    """A directory's manifest, and by what to notice that a file changed since.
+
+    `sha256` are the 32 bytes of each file in the manifest's order of files, if they were wanted.
+    """
 
     root: str
     manifest: Manifest
     facts: FileFacts
+    sha256: bytes = b""
 
 
 def absolute_root(root: Path) -> str:
@@ -139,7 +145,12 @@ def walk(
     path = absolute_root(root)
     with _hashing(path, options or WalkOptions(), on_progress, taker) as tree:
         text = tree.run()
-        return WalkedTree(path, Manifest.parse(text), FileFacts.of(tree.listing, tree.columns))
+        return WalkedTree(
+            path,
+            Manifest.parse(text),
+            FileFacts.of(tree.listing, tree.columns),
+            b"".join(_sha256_in_order(tree)),
+        )
 
 
 def identify(
@@ -150,6 +161,13 @@ def identify(
     """Tell the ID of a directory and how big it is, as `walk` does, without making more of it."""
     with _hashing(absolute_root(root), options or WalkOptions(), on_progress) as tree:
         return tree.summary()
+
+
+def _sha256_in_order(tree: TreeHash) -> Iterator[memoryview]:
+    digests = tree.columns.sha256
+    for _, first, end, file in tree.listing.runs() if digests else ():
+        if end:
+            yield digests[DIGEST_BYTES * file : DIGEST_BYTES * (file + end - first)]
 
 
 @contextmanager
@@ -168,9 +186,10 @@ def _hashing(
             follow=options.follow,
             excludes=options.excludes,
             jobs=options.jobs,
-            stat_cache_dir=options.stat_cache_dir,
+            stat_cache_dir=None if options.sha256 else options.stat_cache_dir,
             on_progress=lambda *counts: on_progress(WalkProgress(*counts)),
             taker=taker,
+            sha256=options.sha256,
         )
     finally:
         os.close(root_fd)

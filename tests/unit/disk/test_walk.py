@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -374,3 +375,29 @@ def test_unreadable_file_in_a_worker_is_named(
     with pytest.raises(SourceChanged) as changed:
         walk(tmp_path, WalkOptions(jobs=2))
     assert repr(str(tmp_path / "f")) in changed.value.message
+
+
+@pytest.mark.parametrize("workers", [False, True])
+def test_sha256_of_every_file_comes_from_the_same_read_as_its_checksum(
+    tmp_path: Path, workers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if workers:
+        hash_in_workers_at_once(monkeypatch)
+    files = {f"d{number % 7}/{number}": str(number).encode() for number in range(600)}
+    files |= {"large": bytes(range(256)) * 8192, "z/large": b"z" * 3_000_001, "empty": b""}
+    for name, data in files.items():
+        path = tmp_path / "t" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    (tmp_path / "t/link").symlink_to("large")
+    files["link"] = files["large"]
+    cache = tmp_path / "cache"
+    walk(tmp_path / "t", WalkOptions(stat_cache_dir=str(cache)))
+
+    tree = walk(tmp_path / "t", WalkOptions(sha256=True, jobs=2, stat_cache_dir=str(cache)))
+
+    names = [entry.path[2:] for entry in tree.manifest if entry.kind == "F"]
+    assert sorted(names) == sorted(files)
+    assert tree.sha256 == b"".join(sha256(files[name]).digest() for name in names)
+    assert tree.manifest == walk(tmp_path / "t").manifest
+    assert walk(tmp_path / "t").sha256 == b""
