@@ -37,7 +37,7 @@ from snapd.registry.names import Registry
 from snapd.remote.base import RemoteStore
 from snapd.remote.examining import Examination, examine
 from snapd.remote.lanes import Lanes, open_lanes
-from snapd.remote.opening import make_ready, open_store, settings_for
+from snapd.remote.opening import make_ready_for, open_store, settings_for
 from snapd.remote.stores import OpenStore, Stores, open_stores
 from snapd.remote.workers import count_of, threads_of
 from snapd.runtime.background import background_tasks
@@ -122,7 +122,7 @@ class Node:
     async def warm_up(self) -> None:
         """Make ready in advance what the first pull would have to wait for."""
         self.lanes.warm_up()
-        await make_ready()
+        await make_ready_for(self.settings.stores)
         # What is loaded by now stays for good: the collector need not look at it again and again.
         gc.freeze()
 

@@ -64,7 +64,7 @@ async def _examine_bucket(
     lanes: Lanes,
     now: Callable[[], float],
 ) -> Examination:
-    # Late: the AWS libraries take longer to import than most commands run.
+    # Late: libcurl takes longer to load than most commands run.
     from snapd.remote.credentials import Account
     from snapd.remote.exchanges import Request
     from snapd.remote.opening import make_ready

@@ -14,6 +14,7 @@ from snapd.model.settings import StoreSettings, TransferSettings
 from snapd.model.uris import StoreUri, parse_store_uri
 from snapd.remote.base import RemoteStore
 from snapd.remote.directory import DirectoryStore
+from snapd.remote.identities import plain_identity
 from snapd.remote.memory import MemoryStores
 from snapd.remote.metered import Metered
 from snapd.remote.retrying import Retrying
@@ -23,6 +24,8 @@ from snapd.runtime.retry import Backoff
 if TYPE_CHECKING:
     # Late: libcurl is not loaded for a store that is a directory.
     from snapd.remote.lanes import Lanes
+
+_ANY = (StoreUri("s3", "any", ""), StoreSettings("s3://any"))
 
 
 def settings_for(uri: StoreUri, configured: Sequence[StoreSettings]) -> StoreSettings:
@@ -66,8 +69,19 @@ async def open_store(
 
 
 async def make_ready() -> None:
-    """Load what opening a bucket needs, which takes a third of a second, away from the loop."""
+    """Load what opening any bucket needs, away from the loop."""
     await to_thread.run_sync(importlib.import_module, "snapd.remote.s3")
+
+
+async def make_ready_for(configured: Sequence[StoreSettings]) -> None:
+    """Load in advance what opening one of these buckets needs; none configured: any bucket."""
+    await make_ready()
+    from snapd.remote.credentials import load_chain
+
+    named = [(parse_store_uri(each.uri), each) for each in configured]
+    buckets = [pair for pair in named if pair[0].scheme in ("s3", "gs")]
+    if any(plain_identity(*pair) is None for pair in buckets or [_ANY]):
+        await to_thread.run_sync(load_chain)
 
 
 @asynccontextmanager
@@ -84,7 +98,7 @@ async def _open_backend(
     elif uri.scheme == "memory" and memories is not None:
         yield memories.store(uri)
     elif uri.scheme in ("s3", "gs"):
-        # Late: the AWS libraries take longer to import than most commands run.
+        # Late: libcurl takes longer to load than most commands run.
         await make_ready()
         from snapd.remote.s3 import open_s3
 
