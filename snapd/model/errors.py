@@ -224,6 +224,20 @@ class NameNotFound(ReferenceNotFound):
     code = "no_such_name"
 
 
+class NothingThen(ReferenceNotFound):
+    """A stage or an alias that led to no version at the time that was asked about."""
+
+    code = "nothing_then"
+    default_hint = "`snapctl model history NAME` tells when what came where."
+
+
+class NothingKnown(ReferenceNotFound):
+    """Bytes that no name, no run and no push tells anything about."""
+
+    code = "nothing_known"
+    default_hint = "Ask another store, or look through more snapshots with --snapshots."
+
+
 class VersionNotFound(ReferenceNotFound):
     """The name is there, but has no such version, stage or alias, or none in that stage."""
 
