@@ -27,6 +27,8 @@ from snapd.model.errors import (
 
 if TYPE_CHECKING:
     from snapd.model.care import Proof, ProofProgress
+    from snapd.model.follow_views import FollowView
+    from snapd.model.follows import FollowRequest
     from snapd.model.jobs import JobView, PullRequest, SnapshotView
     from snapd.model.leases import Lease, LeaseRequest
     from snapd.model.overview import Overview
@@ -164,6 +166,25 @@ class Client:
 
         body = {"reference": reference, "store": store}
         return Resolved.from_json(self._document("POST", "/v1/resolve", body))
+
+    def follows(self) -> list[FollowView]:
+        """Ask what is followed, and how that stands."""
+        from snapd.model.follow_views import FollowView
+
+        return [FollowView.from_json(x) for x in self._document("GET", "/v1/follows")["follows"]]
+
+    def follow(self, request: FollowRequest) -> FollowView:
+        """Ask the daemon to follow, over restarts."""
+        from snapd.model.follow_views import FollowView
+
+        return FollowView.from_json(self._document("POST", "/v1/follows", request.to_json()))
+
+    def stop_following(self, follow_id: str) -> FollowView:
+        """End a follow; raises `FollowNotFound`."""
+        from snapd.model.follow_views import FollowView
+
+        path = f"/v1/follows/{_segment(follow_id)}"
+        return FollowView.from_json(self._document("DELETE", path))
 
     def sweep(self, request: SweepRequest) -> SweepReport:
         """Make space in the cache, or ask what that would take."""

@@ -19,6 +19,7 @@ from snapd.api.access import Rules
 from snapd.api.care import add_care
 from snapd.api.control import control_app
 from snapd.api.doctor import add_doctor
+from snapd.api.follows import add_follows
 from snapd.api.health import health_app
 from snapd.api.leases import add_leases
 from snapd.api.listening import control_socket
@@ -98,6 +99,7 @@ async def serve(launch: Launch, signals: AsyncIterable[signal.Signals]) -> None:
                     tasks.start_soon(node.warm_up)
                     node.pulls.admission.begin_sweeping()
                     node.scrub.begin()
+                    await node.following.begin()
                     daemon.announce()
                     await daemon.stop_asked.wait()
                     await daemon.drain(node)
@@ -145,6 +147,7 @@ class Daemon:
         add_leases(app, node)
         add_space(app, node)
         add_names(app, node.resolve)
+        add_follows(app, node.following)
         add_care(app, node)
         add_doctor(app, node.diagnose)
         return app

@@ -16,6 +16,7 @@ import anyio
 from anyio import to_thread
 
 from snapd.actions.diagnose import diagnose
+from snapd.actions.following import Following
 from snapd.actions.jobs import RetriesOfJobs
 from snapd.actions.prove import prove
 from snapd.actions.pulls import Pulls, open_pulls
@@ -56,6 +57,7 @@ class Node:
     repairer: Repairer
     scrub: Scrub
     lanes: Lanes
+    following: Following
     now: Callable[[], float]
 
     async def snapshots(self) -> list[SnapshotView]:
@@ -132,6 +134,7 @@ class Node:
         self.stores.allow(settings.daemon.stores)
         self.pulls.admission.apply(settings.cache)
         self.scrub.apply(settings.scrub)
+        self.following.apply(settings)
         self.pulls.resize(
             running_max=settings.daemon.pulls_running_max,
             queued_max=settings.daemon.pulls_queued_max,
@@ -167,7 +170,8 @@ async def open_node(
     ):
         repairer = Repairer(pulls.workshop, lambda: stores.allowed)
         scrub = Scrub(cache, repairer, settings.scrub, tasks, observer=observer, now=now)
-        yield Node(settings, cache, stores, pulls, repairer, scrub, lanes, now)
+        following = Following(cache, pulls, stores, tasks, settings, now=now)
+        yield Node(settings, cache, stores, pulls, repairer, scrub, lanes, following, now)
 
 
 def _worker_start(settings: Settings, cache: Cache) -> WorkerStart:

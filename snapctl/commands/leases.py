@@ -26,6 +26,7 @@ _UNTIL = {
     "link": "it points elsewhere",
     "pod": "it is gone",
     "pin": "unpinned",
+    "follow": "let go by it",
 }
 
 

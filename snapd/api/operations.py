@@ -14,6 +14,7 @@ from typing import Any, Literal
 from snapd.model.access import Role
 from snapd.model.care import Proof, ScrubView
 from snapd.model.checks import Check
+from snapd.model.follow_views import FollowView
 from snapd.model.jobs import JobView, SnapshotView
 from snapd.model.leases import REASON_MAX_CHARACTERS, Lease
 from snapd.model.overview import Overview
@@ -27,6 +28,12 @@ _STORE = {
     "pattern": r"^((s3|gs)://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w./+=-]*)?|file://(/[\w+=-]+)+)$",
     "description": "Has to be allowed by `[daemon] stores`.",
     "examples": ["s3://datasets/imagenet"],
+}
+_REFERENCE = {
+    "type": "string",
+    "maxLength": 40,
+    "pattern": r"^((model|dataset):)?[a-z][a-z0-9_]*@(v\d\.\d\.\d|[a-z]+)$",
+    "examples": ["imagenet@v1.2.0"],
 }
 _PULL: dict[str, Any] = {
     "id": _ID,
@@ -228,16 +235,57 @@ OPERATIONS: tuple[Operation, ...] = (
         (Answer(Resolved),),
         body=Body(
             {
-                "reference": {
-                    "type": "string",
-                    "maxLength": 40,
-                    "pattern": r"^((model|dataset):)?[a-z][a-z0-9_]*@(v\d\.\d\.\d|[a-z]+)$",
-                    "examples": ["imagenet@v1.2.0"],
-                },
+                "reference": _REFERENCE,
                 "store": _STORE,
             },
             ("reference", "store"),
         ),
+    ),
+    Operation(
+        _GET,
+        "/v1/follows",
+        _LOOK,
+        "What this node keeps live, and how that stands.",
+        (Answer(_listed("follows", FollowView)),),
+    ),
+    Operation(
+        _POST,
+        "/v1/follows",
+        _PULLER,
+        "Keep a reference live at a directory that exists and that the caller may write to: "
+        "`current` in it leads to the tree. A hook takes the daemon's own user, or root. "
+        "With `wait` the reference need not lead anywhere yet.",
+        (Answer(FollowView, status=201),),
+        body=Body(
+            {
+                "reference": _REFERENCE,
+                "dest": {
+                    "type": "string",
+                    "maxLength": 1024,
+                    "pattern": r"^(/[a-z0-9_+=-]+){2,9}$",
+                    "examples": ["/srv/models/iris_clf"],
+                },
+                "store": _STORE,
+                "poll_seconds": {"type": "number", "minimum": 1, "maximum": 86400},
+                "keep_previous": {"type": "integer", "minimum": 0, "maximum": 10},
+                "hook": {
+                    "type": "array",
+                    "items": {"type": "string", "maxLength": 4096},
+                    "maxItems": 64,
+                },
+                "hook_timeout_seconds": {"type": "number", "minimum": 1, "maximum": 86400},
+                "wait": {"type": "boolean"},
+            },
+            ("reference", "dest"),
+        ),
+    ),
+    Operation(
+        _DELETE,
+        "/v1/follows/{id}",
+        _PULLER,
+        "End a follow: one's own, or with `administer` anybody's. The link stays, and holds its "
+        "tree; one of the configuration ends with that.",
+        (Answer(FollowView),),
     ),
     Operation(
         _POST,

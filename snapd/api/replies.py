@@ -10,6 +10,9 @@ from aiohttp.typedefs import Handler
 
 from snapd.model.errors import (
     DaemonStopping,
+    DestinationMissing,
+    DestinationTaken,
+    FollowNotFound,
     InternalError,
     JobNotFound,
     KeyMissing,
@@ -37,6 +40,9 @@ STATUSES: tuple[tuple[type[SnapsyncError], int], ...] = (
     (KeyMissing, 404),
     (ReferenceNotFound, 404),
     (LeaseNotFound, 404),
+    (FollowNotFound, 404),
+    (DestinationMissing, 404),
+    (DestinationTaken, 409),
     (SnapshotInUse, 409),
     (QueueFull, 429),
     (StoreUnreachable, 502),

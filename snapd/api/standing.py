@@ -57,6 +57,7 @@ class Standing:
         if self.node is None:
             return numbers
         cache, scrub = self.node.cache, await self.node.scrub_view()
+        self.metrics.set_follows(self.node.following.views())
         leases = Counter(lease.kind for lease in await self.node.leases())
         return replace(
             numbers,

@@ -9,6 +9,7 @@
     quarantine/                           wrong bytes, kept for a look
     repairs/                              objects whose trees have to be repaired
     orders/<job>.json                     pulls for which nobody waits but the daemon
+    follows/<follow>.json                 references that the daemon keeps live, and how they stand
     index.sqlite3                         what is complete, how big, last used
     locks, version                        locks between processes; the layout's version
 
@@ -28,6 +29,7 @@ from typing import Literal
 
 from snapd.disk import fsops
 from snapd.disk.blobs import Blobs
+from snapd.disk.follows import Follows
 from snapd.disk.index import Index
 from snapd.disk.joining import PressTerms
 from snapd.disk.layout import LAYOUT_VERSION, bring_up_to_date, read_version, write_version
@@ -61,7 +63,7 @@ MakeReceipt = Callable[[Sequence[int], Sequence[int]], Receipt]
 QUARANTINE_MAX_BYTES = 1024 * MIB
 
 _READABLE = ("blobs", "manifests", "trees", "receipts")
-_PRIVATE = ("staging", "quarantine", "leases", "repairs", "orders")
+_PRIVATE = ("staging", "quarantine", "leases", "repairs", "orders", "follows")
 _UNUSABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP})
 _TIME_STAMP_SLACK_NS = 2_000_000_000
 """How coarse a file system's time stamps may be."""
@@ -84,6 +86,7 @@ class Cache:
         reliance: Reliance,
         leases: Leases,
         orders: Orders,
+        follows: Follows,
         records: Records,
         repairs: Repairs,
         on_rehash: OnRehash,
@@ -105,6 +108,7 @@ class Cache:
         self.reliance = reliance
         self.leases = leases
         self.orders = orders
+        self.follows = follows
         self._durable = durable
         self._now = now
         self._one_barrier = threading.Lock()
@@ -410,6 +414,8 @@ def _open(
         leases = Leases(root, now=now, kubelet_directory=kubelet_directory, durable=durable)
         orders = Orders(root / "orders", staging, durable=durable)
         stack.callback(orders.close)
+        follows = Follows(root / "follows", staging, durable=durable)
+        stack.callback(follows.close)
         cache = Cache(
             root,
             blobs=blobs,
@@ -422,6 +428,7 @@ def _open(
             reliance=reliance,
             leases=leases,
             orders=orders,
+            follows=follows,
             records=records,
             repairs=repairs,
             on_rehash=on_rehash,

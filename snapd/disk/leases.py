@@ -103,6 +103,28 @@ class Leases:
             (self.root / f"{lease_id}{_SUFFIX}").unlink(missing_ok=True)
         return lease
 
+    def hold_for_follow(self, dest: str, snapshot_ids: Iterable[SnapshotId]) -> None:
+        """Hold exactly these snapshots for a follow, durably: new ones first, then others are let go.
+
+        Nothing else ends such a lease: the daemon that follows says what it needs.
+        """
+        wanted = set(snapshot_ids)
+        with fsops.translated("can't write a lease", self.root):
+            self.root.mkdir(mode=0o700, exist_ok=True)
+            with giving_lock(self._locks):
+                of_it = [x for x in self.iterate() if x.kind == "follow" and x.subject == dest]
+                for snapshot_id in wanted - {each.snapshot_id for each in of_it}:
+                    lease_id = f"{lease_prefix(snapshot_id)}{os.urandom(6).hex()}"
+                    since = self._now()
+                    self._write(Lease(lease_id, snapshot_id, "follow", since, subject=dest))
+                for each in of_it:
+                    if each.snapshot_id not in wanted:
+                        self._unlink(each.lease_id)
+
+    def followed(self) -> set[str]:
+        """Name the destinations for which follows hold something."""
+        return {lease.subject for lease in self.iterate() if lease.kind == "follow"}
+
     def iterate(self) -> Iterator[Lease]:
         """Walk all leases on the disk, those too that hold nothing any more."""
         for lease_id in self._ids():

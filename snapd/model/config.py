@@ -14,10 +14,19 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from snapd.model.access import parse_subject
 from snapd.model.addresses import is_loopback
 from snapd.model.errors import InvalidConfig, UsageError
+from snapd.model.follows import (
+    KEEP_PREVIOUS_MAX,
+    check_dest,
+    check_follows,
+    check_hook,
+    check_poll,
+)
+from snapd.model.references import parse_reference
 from snapd.model.settings import (
     AccessSettings,
     CacheSettings,
     DaemonSettings,
+    FollowSettings,
     LogSettings,
     ScrubSettings,
     Settings,
@@ -39,7 +48,7 @@ SECTIONS: Mapping[str, type] = MappingProxyType(
         "tracing": TracingSettings,
     }
 )
-"""The tables of a document; besides them there is the array of tables `[[store]]`."""
+"""The tables of a document; `[[store]]` and `[[follow]]` are arrays of tables beside them."""
 
 LANES_MAX = 64
 """More workers or threads than this are a slip of the pen."""
@@ -59,6 +68,7 @@ _MAY_BE_ZERO = frozenset(
         "jobs_remembered",
         "grace_seconds",
         "backoff_base_seconds",
+        "keep_previous",
     }
 )
 _OCTAL = re.compile(r"(?:0o?)?[0-7]+", re.ASCII)
@@ -80,7 +90,7 @@ def settings_from_document(document: Mapping[str, Any]) -> Settings:
     Raises `InvalidConfig` naming the section, the key and, for an unknown one, the nearest that
     exists. Nothing is read or opened: that a path or a store exists is checked by its user.
     """
-    _refuse_unknown(document, [*SECTIONS, "store"], "section")
+    _refuse_unknown(document, [*SECTIONS, "store", "follow"], "section")
     tables = {name: _table(document.get(name, {}), name) for name in SECTIONS}
     daemon = _section(DaemonSettings, tables["daemon"], "daemon")
     transfer = _section(TransferSettings, tables["transfer"], "transfer")
@@ -97,6 +107,7 @@ def settings_from_document(document: Mapping[str, Any]) -> Settings:
         log=_section(LogSettings, tables["log"], "log"),
         tracing=_section(TracingSettings, tables["tracing"], "tracing"),
         stores=_stores(document.get("store", [])),
+        follows=_follows(document.get("follow", [])),
     )
 
 
@@ -109,7 +120,7 @@ def check_whole(settings: Settings) -> Settings:
             hint="Listen at 127.0.0.1, or name a file with a token: `[daemon] listen_token_file`.",
             key="listen_token_file",
         )
-    return settings
+    return check_follows(settings)
 
 
 def _table(value: object, name: str) -> Mapping[str, Any]:
@@ -132,6 +143,19 @@ def _stores(value: object) -> tuple[StoreSettings, ...]:
         if uris.count(uri) > 1:
             raise InvalidConfig(f"[[store]] {uri} is configured twice")
     return tuple(stores)
+
+
+def _follows(value: object) -> tuple[FollowSettings, ...]:
+    if not isinstance(value, list):
+        raise InvalidConfig("what is followed is written as [[follow]], with two brackets")
+    follows = []
+    for item in value:
+        table = _table(item, "follow")
+        for needed in ("ref", "dest"):
+            if needed not in table:
+                raise InvalidConfig(f"[[follow]] needs a {needed}", key=needed)
+        follows.append(_section(FollowSettings, table, "follow"))
+    return tuple(follows)
 
 
 def _section(kind: type[_T], table: Mapping[str, Any], name: str) -> _T:
@@ -261,6 +285,16 @@ def _check_subjects(subjects: tuple[str, ...]) -> None:
         parse_subject(subject)
 
 
+def _check_store(uri: str) -> None:
+    if uri:
+        parse_store_uri(uri)
+
+
+def _check_kept(count: int) -> None:
+    if count > KEEP_PREVIOUS_MAX:
+        raise _BadValueError(f"at most {KEEP_PREVIOUS_MAX} are kept")
+
+
 def _check_endpoint(url: str) -> None:
     if url and not url.startswith(("http://", "https://")):
         raise _BadValueError("http://host:port or https://host is expected")
@@ -282,6 +316,12 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = MappingProxyType(
         "kubelet_directory": _check_absolute,
         "uri": parse_store_uri,
         "endpoint_url": _check_endpoint,
+        "ref": parse_reference,
+        "dest": check_dest,
+        "store": _check_store,
+        "poll_seconds": check_poll,
+        "keep_previous": _check_kept,
+        "hook": check_hook,
         "ca_file": _check_absolute,
     }
 )

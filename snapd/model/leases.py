@@ -16,7 +16,7 @@ from snapd.model.ids import SnapshotId, parse_snapshot_id
 from snapd.model.jobs import SnapshotView
 
 RequestedKind = Literal["process", "link", "pod", "pin"]
-LeaseKind = Literal["process", "link", "pod", "pin", "time"]
+LeaseKind = Literal["process", "link", "pod", "pin", "follow", "time"]
 
 REASON_MAX_CHARACTERS = 200
 _PATH_MAX_CHARACTERS = 4096
@@ -159,6 +159,8 @@ class Lease:
             return f"link {_printable(self.subject)}"
         if self.kind == "pod":
             return f"pod {self.subject}"
+        if self.kind == "follow":
+            return f"follow at {_printable(self.subject)}"
         if self.kind == "time":
             return "whoever got its path"
         return "pin" if self.uid is None else f"pin of uid {self.uid}"

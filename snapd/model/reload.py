@@ -55,6 +55,9 @@ def plan_reload(running: Settings, wanted: Settings) -> Reload:
         settings = replace(settings, **{section: taken})
         changed += [f"{section}.{key}" for key in reloadable]
         need_restart += [f"{section}.{key}" for key in differing if key not in reloadable]
+    if running.follows != wanted.follows:
+        settings = replace(settings, follows=wanted.follows)
+        changed.append("follow")
     if running.stores != wanted.stores:
         need_restart.append("store")
     return Reload(settings, tuple(changed), tuple(need_restart))

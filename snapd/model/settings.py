@@ -149,6 +149,23 @@ class TracingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowSettings:
+    """`[[follow]]`: a reference that this node keeps live at a directory of its own."""
+
+    ref: str
+    dest: str
+    """`current` in this directory leads to the tree of the snapshot."""
+    store: str = ""
+    """Whose registry has the reference; empty: the only one of `[daemon] stores`."""
+    poll_seconds: float = 10.0
+    keep_previous: int = 1
+    """So many former snapshots stay in the cache, for a rollback without a download."""
+    hook: tuple[str, ...] = ()
+    """A program and its arguments, run as the daemon's user after each switch."""
+    hook_timeout_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole configuration."""
 
@@ -160,3 +177,4 @@ class Settings:
     log: LogSettings = field(default_factory=LogSettings)
     tracing: TracingSettings = field(default_factory=TracingSettings)
     stores: tuple[StoreSettings, ...] = ()
+    follows: tuple[FollowSettings, ...] = ()

@@ -18,8 +18,10 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 
 from snapd.model.errors import SnapsyncError
+from snapd.model.follow_views import FollowView
 from snapd.model.jobs import ENDED_STATES, JobView, Step
 from snapd.runtime.durations import Durations
+from snapd.runtime.follow_metrics import FollowsCollector
 from snapd.runtime.numbers import NodeNumbers, NumbersCollector
 from snapd.runtime.observer import EvictionCause, ObjectSource, Observer, RefusalReason
 
@@ -61,7 +63,8 @@ class Metrics(Observer):
     """All metrics of one node, in a registry of their own.
 
     Labels are drawn from closed vocabularies (operations of a store, error codes, job states), so
-    the number of series is bounded; an ID, a path or a URI is never a label.
+    the number of series is bounded; an ID of a snapshot, a path or a URI is never a label. Follows,
+    of which there are few, are named by their references.
     """
 
     def __init__(self, *, version: str) -> None:
@@ -75,6 +78,8 @@ class Metrics(Observer):
         self._describe_daemon()
         self._numbers = NumbersCollector()
         self.registry.register(self._numbers)
+        self._follows = FollowsCollector()
+        self.registry.register(self._follows)
         Info("snapd_build", "The running version.", registry=self.registry).info(
             {"version": version, "python": platform.python_version()}
         )
@@ -287,6 +292,10 @@ class Metrics(Observer):
     def set_numbers(self, numbers: NodeNumbers) -> None:
         """Show how the node stands."""
         self._numbers.numbers = numbers
+
+    def set_follows(self, views: Sequence[FollowView]) -> None:
+        """Show how what is followed stands."""
+        self._follows.views = views
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Render everything in the format that the scraper asks for: the body and its type.

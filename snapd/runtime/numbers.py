@@ -69,7 +69,7 @@ class NodeNumbers:
         "snapd_leases",
         "kind",
         "What keeps snapshots from being evicted.",
-        *("process", "pod", "link", "pin", "time"),
+        *("process", "pod", "link", "pin", "follow", "time"),
     )
     cache: Mapping[str, int] = _gauges(
         "snapd_cache_bytes",

@@ -11,7 +11,7 @@ const STEPS = {
 };
 const HOLDS = {
   process: ["process", "processes"], link: ["checkout", "checkouts"], pod: ["pod", "pods"],
-  pin: ["pin", "pins"], time: ["given out", "given out"],
+  pin: ["pin", "pins"], follow: ["follow", "follows"], time: ["given out", "given out"],
 };
 
 const at = (id) => document.getElementById(id);

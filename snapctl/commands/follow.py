@@ -1,0 +1,292 @@
+"""`snapctl follow`: keep what a reference leads to live at a path of this node."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+
+import click
+
+from snapctl.context import Context
+from snapctl.frame import HelpEnding, timeout_option, verb
+from snapctl.reattaching import outlast
+from snapd.model.errors import AccessDenied, FollowNotFound, TimedOut, UsageError
+from snapd.model.follow_views import FollowView
+from snapd.model.follows import KEEP_PREVIOUS_MAX, LINK, FollowRequest, check_dest
+from snapd.model.references import parse_reference
+from snapd.model.settings import FollowSettings
+from snapd.model.units import format_duration, parse_duration_seconds
+from snapd.model.versions import parse_version
+
+_PAUSE_SECONDS = 0.2
+_BEGIN = "begin"
+_USUAL = FollowSettings("", "")
+
+
+class FollowGroup(click.Group, HelpEnding):
+    """`follow REF ...` follows; `follow status` and `follow stop` are about what is followed."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the verb in front that `follow REF --dest DIR` leaves out."""
+        first = next((word for word in args if not word.startswith("-")), "")
+        if first not in self.commands and (first or args) and not {"-h", "--help"} & set(args):
+            args = [_BEGIN, *args]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the verbs that are typed."""
+        return [name for name in super().list_commands(ctx) if name != _BEGIN]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show what may be said of a new follow before the verbs."""
+        begin = self.commands[_BEGIN]
+        records = [found for each in begin.params if (found := each.get_help_record(ctx))]
+        with formatter.section("Options of a new follow"):
+            formatter.write_dl(records)
+        self.format_commands(ctx, formatter)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Show the usual way first."""
+        return ["REF --dest DIR [OPTIONS] | status | stop"]
+
+
+@click.group(
+    "follow",
+    cls=FollowGroup,
+    examples=[
+        "snapctl follow iris_clf@production --dest /srv/models/iris_clf --store s3://ml/store",
+        "snapctl follow iris_clf@production --dest ./live --poll 5s --keep-previous 2",
+        "snapctl follow iris_clf@production --dest /srv/iris --hook 'systemctl reload iris'",
+        "snapctl follow status --json",
+        "snapctl follow status iris_clf@production --wait-for v0.1.0 --timeout 60s",
+        "snapctl follow stop /srv/models/iris_clf",
+    ],
+)
+def command() -> None:
+    """Keep what a reference leads to live at DIR/current, through the daemon, over restarts.
+
+    The daemon looks the reference up every few seconds, pulls what it leads to, and then switches
+    the link DIR/current in one step. A snapshot that fails verification is never switched to. What
+    was live before stays in the cache, so that a rollback downloads nothing.
+
+    DIR is made if it is missing, must be empty, and you must be able to write to it. A hook runs
+    as the daemon's user after each switch, so that only this user or root may set one.
+    """
+
+
+@verb(_BEGIN)
+@click.argument("reference", metavar="REF")
+@click.option("--dest", metavar="DIR", required=True, help="The link will be DIR/current.")
+@click.option(
+    "--store",
+    metavar="URI",
+    envvar="SNAPSYNC_STORE",
+    default="",
+    help="Whose registry has the reference; the daemon's only one if not given."
+    "  [env: SNAPSYNC_STORE]",
+)
+@click.option(
+    "--poll",
+    metavar="DURATION",
+    default=f"{_USUAL.poll_seconds:g}s",
+    show_default=True,
+    help="How often the reference is looked up, 1s at least.",
+)
+@click.option(
+    "--keep-previous",
+    type=click.IntRange(0, KEEP_PREVIOUS_MAX),
+    default=_USUAL.keep_previous,
+    show_default=True,
+    help="Former snapshots that stay in the cache.",
+)
+@click.option(
+    "--hook", metavar="COMMAND", default="", help="Run after each switch, without a shell."
+)
+@click.option(
+    "--hook-timeout",
+    metavar="DURATION",
+    default=f"{_USUAL.hook_timeout_seconds:g}s",
+    show_default=True,
+    help="The hook is killed after this time.",
+)
+@click.option("--wait", is_flag=True, help="REF need not lead anywhere yet.")
+def begin(
+    context: Context,
+    reference: str,
+    dest: str,
+    store: str,
+    poll: str,
+    keep_previous: int,
+    hook: str,
+    hook_timeout: str,
+    wait: bool,
+) -> None:
+    """Follow a reference."""
+    parse_reference(reference)
+    place = check_dest(os.path.realpath(dest))
+    document = {
+        "reference": reference,
+        "dest": place,
+        "poll_seconds": parse_duration_seconds(poll),
+        "keep_previous": keep_previous,
+        "hook": _words(hook),
+        "hook_timeout_seconds": parse_duration_seconds(hook_timeout),
+        "wait": wait,
+    }
+    request = FollowRequest.from_json(document | ({"store": store} if store else {}))
+    made = _make(place)
+    try:
+        view = context.client().follow(request)
+    except BaseException:
+        if made:
+            os.rmdir(place)
+        raise
+    if context.output.as_json:
+        context.output.print_json(view.to_json())
+    else:
+        context.output.note(f"following {view.reference} of {view.store}")
+        context.output.line(view.link)
+
+
+def _words(hook: str) -> list[str]:
+    """Split a command as a shell would, and find its program as one would."""
+    if not hook.strip():
+        return []
+    import shlex
+    import shutil
+
+    try:
+        words = shlex.split(hook)
+    except ValueError as error:
+        raise UsageError(f"--hook can't be read: {error}") from error
+    found = shutil.which(words[0])
+    if found is None:
+        raise UsageError(f"--hook: there is no program {words[0][:80]!r}")
+    return [os.path.abspath(found), *words[1:]]
+
+
+def _make(place: str) -> bool:
+    """Make the directory with the caller's own permissions; the one around it has to be there."""
+    try:
+        os.mkdir(place, 0o755)
+    except FileExistsError:
+        return False
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"there is no directory {os.path.dirname(place)}",
+            hint="Make it first, or mount the volume that it lies on.",
+        ) from error
+    except OSError as error:
+        raise AccessDenied(
+            f"can't make {place}: {error.strerror}", hint="Choose a directory of your own."
+        ) from error
+    return True
+
+
+@verb(
+    "status",
+    examples=[
+        "snapctl follow status",
+        "snapctl follow status /srv/models/iris_clf --json",
+        "snapctl follow status iris_clf@production --wait-for v0.1.0 --timeout 60s",
+    ],
+)
+@click.argument("which", metavar="[REF|DIR]", required=False)
+@click.option("--wait-for", metavar="VERSION", help="Wait until this version is live.")
+@timeout_option
+def status(context: Context, which: str | None, wait_for: str | None, timeout: str | None) -> None:
+    """Tell what is followed, what is live, and how far behind that is.
+
+    With --wait-for the command ends when the version is live everywhere it was asked about, and its
+    hook, if there is one, has ended.
+    """
+    if wait_for is None:
+        views = _chosen(context.client().follows(), which)
+    else:
+        seconds = parse_duration_seconds(timeout) if timeout else None
+        views = _awaited(context, which, str(parse_version(wait_for)), seconds)
+    if context.output.as_json:
+        context.output.print_json({"follows": [view.to_json() for view in views]})
+        return
+    now = time.time()  # noqa: TID251 - only for showing how long ago something was
+    columns = ("REFERENCE", "LIVE", "SINCE", "STATE", "BEHIND", "CHECKED", "PATH")
+    context.output.table(columns, [_row(view, now) for view in views])
+    for view in views:
+        _note(context, view)
+
+
+def _awaited(
+    context: Context, which: str | None, version: str, seconds: float | None
+) -> list[FollowView]:
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while True:
+        views = _chosen(outlast(context.client().follows, deadline=deadline), which)
+        waiting = [view for view in views if view.version != version or view.hook_running]
+        if views and not waiting:
+            return views
+        if deadline is not None and time.monotonic() >= deadline:
+            shown = ", ".join(f"{x.reference} is {x.version or 'nothing'}" for x in waiting[:5])
+            raise TimedOut(
+                f"{version} is not live after {seconds:g} s: {shown or 'nothing is followed'}",
+                hint="`snapctl follow status` tells what keeps it.",
+            )
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _chosen(views: Sequence[FollowView], which: str | None) -> list[FollowView]:
+    """Take what a person meant: all, those of a reference, the one at a directory."""
+    if which is None:
+        return list(views)
+    if "@" in which and "/" not in which:
+        wanted = str(parse_reference(which))
+        found = [view for view in views if view.reference == wanted]
+    else:
+        place = os.path.realpath(which)
+        found = [view for view in views if view.dest in (place, which, place.removesuffix(LINK))]
+    if not found:
+        raise FollowNotFound(f"nothing is followed as {which[:80]!r}")
+    return found
+
+
+def _row(view: FollowView, now: float) -> tuple[str, ...]:
+    def ago(moment: float | None) -> str:
+        return f"{format_duration(max(0.0, now - moment))} ago" if moment else "-"
+
+    return (
+        view.reference,
+        view.version or view.snapshot_id[:12] or "-",
+        ago(view.live_since),
+        view.state,
+        format_duration(view.behind_seconds) if view.behind_seconds else "-",
+        ago(view.checked_at),
+        view.link,
+    )
+
+
+def _note(context: Context, view: FollowView) -> None:
+    if view.target_version and view.target_snapshot_id != view.snapshot_id:
+        context.output.note(f"{view.dest}: {view.target_version} is to be live")
+    if view.error is not None:
+        context.output.note(f"{view.dest}: {view.error['message']}")
+        if view.error.get("hint"):
+            context.output.note(f"hint: {view.error['hint']}")
+    if view.hook is not None and view.hook.failed:
+        context.output.note(f"{view.dest}: the hook {view.hook.said()}")
+
+
+@verb("stop", examples=["snapctl follow stop /srv/models/iris_clf"])
+@click.argument("dest", metavar="DIR")
+def stop(context: Context, dest: str) -> None:
+    """End a follow. The link stays, and keeps its snapshot as long as it leads there."""
+    client = context.client()
+    [found, *_] = _chosen(client.follows(), os.path.join(dest, ""))
+    view = client.stop_following(found.follow_id)
+    if context.output.as_json:
+        context.output.print_json(view.to_json())
+    else:
+        context.output.line(f"{view.dest} is not followed any more")
+
+
+for each in (begin, status, stop):
+    command.add_command(each)
