@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import click
 
+from snapctl.catalog import DISABLED, Catalog, catalog_option
 from snapctl.context import Context
 from snapctl.frame import Decorated, store_option
-from snapctl.recording import DISABLED, Catalog, catalog_option
 from snapd.disk.catalog import OwnRecord
 from snapd.model.errors import SnapsyncError
 from snapd.model.pushes import Push
@@ -51,13 +51,18 @@ class QueryFlags:
 
     def recorded_here(self, context: Context) -> list[Push]:
         """Read the own record; one that can't be read is named on stderr and passed over."""
-        if self.catalog.path is None:
-            return []
-        try:
-            return OwnRecord(self.catalog.path).pushes()
-        except SnapsyncError as error:
-            context.output.note(f"your own record can't be read: {error.message}")
-            return []
+        return own_pushes(context, self.catalog)
+
+
+def own_pushes(context: Context, catalog: Catalog) -> list[Push]:
+    """Read an own record, the latest first; one that can't be read is named on stderr."""
+    if catalog.path is None:
+        return []
+    try:
+        return OwnRecord(catalog.path).pushes()
+    except SnapsyncError as error:
+        context.output.note(f"your own record can't be read: {error.message}")
+        return []
 
 
 def print_lines(

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from snapctl.catalog import read_stores
 from snapctl.context import Context
 from snapctl.frame import config_option, id_option, verb
 from snapctl.querying import QueryFlags, print_lines, query_options
-from snapctl.recording import read_stores
 from snapctl.references import resolve_here
 from snapd.model.pushes import Push, ancestor_line, location_text, united
 from snapd.registry.pushes import Pushes

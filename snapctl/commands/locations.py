@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from snapctl.catalog import read_stores
 from snapctl.context import Context
 from snapctl.frame import config_option, verb
 from snapctl.querying import QueryFlags, print_lines, query_options
-from snapctl.recording import read_stores
 from snapd.model.pushes import Push, location_line, newest_of_each, united
 from snapd.registry.pushes import LOCATIONS_MAX, Pushes
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
+from snapctl.catalog import Catalog, PushRecord, catalog_option
 from snapctl.context import Context
 from snapctl.frame import config_option, store_option, verb
 from snapctl.naming import Naming, name_options
-from snapctl.recording import Catalog, PushRecord, catalog_option
 from snapctl.references import resolve_here
 from snapctl.stores import with_store
 from snapctl.walking import (

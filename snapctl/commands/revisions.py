@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from snapctl.catalog import read_stores
 from snapctl.context import Context
 from snapctl.frame import config_option, verb
 from snapctl.querying import QueryFlags, print_lines, query_options
-from snapctl.recording import read_stores
 from snapd.model.errors import InvalidStoreUri, UsageError
 from snapd.model.pushes import Push, location_text, revision_line, united, without_repeats
 from snapd.model.uris import parse_store_uri

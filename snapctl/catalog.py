@@ -1,0 +1,175 @@
+"""The two records of what was pushed: the store's, which everybody reads, and this user's own.
+
+A record is a help and no promise: whatever goes wrong with it is said in one line on stderr, and
+what was to be recorded is done all the same.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from snapctl.context import Context
+from snapctl.frame import Decorated
+from snapctl.stores import with_store
+from snapd.disk.catalog import OwnRecord
+from snapd.disk.pushed import PushedSnapshots
+from snapd.disk.walk import absolute_root
+from snapd.model.errors import SnapsyncError
+from snapd.model.ids import SnapshotId
+from snapd.model.names import parse_name
+from snapd.model.pushes import LOCATION_MAX_CHARACTERS, location_text
+from snapd.model.uris import parse_store_uri
+from snapd.registry.documents import Documents
+from snapd.registry.pushes import Pushes
+from snapd.remote.base import RemoteStore
+
+T = TypeVar("T")
+
+_OFF = ("", "none")
+_MARK_BYTES = 4
+DISABLED = "catalog disabled (--catalog none): nothing to query"
+"""What `snapdir` says when asked for what it was told not to keep."""
+
+
+def catalog_option(decorated: Decorated) -> Decorated:
+    """Add `--catalog NAME|FILE`, for which SNAPSYNC_CATALOG stands in, called `catalog`."""
+    return click.option(
+        "--catalog",
+        metavar="NAME|FILE",
+        help="Which record of your own; none: no record at all.  [env: SNAPSYNC_CATALOG]",
+    )(decorated)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Where is recorded; `is_off`: nowhere, not in the store either; `path` None: not here."""
+
+    is_off: bool
+    path: Path | None
+
+    @classmethod
+    def chosen(cls, context: Context, option: str | None, *, default: str = "default") -> Catalog:
+        """Read the option, else the variable; with neither it is the one called `default`.
+
+        `none` and an empty word switch it off; what has a slash is a file; another word is the name
+        of a record in the user's own directory for state. Raises `InvalidName`.
+        """
+        word = context.environment.get("SNAPSYNC_CATALOG", default) if option is None else option
+        if word in _OFF:
+            return cls(is_off=True, path=None)
+        if "/" in word:
+            return cls(is_off=False, path=Path(word).absolute())
+        directory = _state_directory(context)
+        name = f"{parse_name(word)}.jsonl"
+        return cls(is_off=False, path=None if directory is None else directory / "catalog" / name)
+
+
+def _state_directory(context: Context) -> Path | None:
+    """Give the user's place for what outlives a cache; None without a home."""
+    for variable, below in (("XDG_STATE_HOME", ""), ("HOME", ".local/state")):
+        base = context.environment.get(variable, "")
+        if base.startswith("/"):
+            return Path(base) / below / "snapsync"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class PushRecord:
+    """What is to be recorded of a push when it is done."""
+
+    catalog: Catalog
+    location: str
+    by: str
+    parent_id: SnapshotId | None
+
+    @classmethod
+    def of(
+        cls,
+        catalog: Catalog,
+        store: str,
+        by: str,
+        *,
+        named_parent: SnapshotId | None,
+        source: tuple[Path | None, Path],
+    ) -> PushRecord:
+        """Note before a push what comes before it.
+
+        That is the parent that was named, else the snapshot that was pushed last from the same
+        directory to this store: `source` says where that is remembered, and the directory.
+        """
+        parent_id = named_parent
+        remembered_in, directory = source
+        if parent_id is None and remembered_in is not None and not catalog.is_off:
+            pushed = PushedSnapshots(remembered_in)
+            remembered = pushed.last(absolute_root(directory), str(parse_store_uri(store)))
+            parent_id = None if remembered is None else remembered.snapshot_id
+        return cls(catalog, location_text(store), by, parent_id)
+
+    async def write(self, context: Context, store: RemoteStore, snapshot_id: SnapshotId) -> None:
+        """Record the push in its store and in the user's own record."""
+        if self.catalog.is_off:
+            return
+        now_ms = _now_ms()
+        try:
+            added = await Pushes(Documents(store)).add(
+                self.location,
+                snapshot_id,
+                now_ms=now_ms,
+                by=self.by,
+                mark=secrets.token_hex(_MARK_BYTES),
+                parent_id=self.parent_id,
+            )
+            now_ms = now_ms if added is None else added.at_ms
+        except SnapsyncError as error:
+            context.output.note(f"the push is done, but not recorded in the store: {error.message}")
+        record_here(context, self.catalog, self.location, snapshot_id, self.by, now_ms=now_ms)
+
+
+def record_here(
+    context: Context,
+    catalog: Catalog,
+    location: str,
+    snapshot_id: SnapshotId,
+    by: str,
+    *,
+    now_ms: int | None = None,
+) -> None:
+    """Record in the user's own record what is at a location now."""
+    if catalog.path is None:
+        return
+    location = location_text(location)[:LOCATION_MAX_CHARACTERS]
+    try:
+        at_ms = _now_ms() if now_ms is None else now_ms
+        OwnRecord(catalog.path).add(location, snapshot_id, now_ms=at_ms, by=by)
+    except SnapsyncError as error:
+        context.output.note(f"not recorded here: {error.message}")
+
+
+def read_stores(
+    context: Context,
+    stores: list[str],
+    read: Callable[[Pushes], Coroutine[Any, Any, list[T]]],
+) -> list[T]:
+    """Ask the records of stores; one that can't be read is named on stderr and passed over."""
+    found: list[T] = []
+    for store in dict.fromkeys(stores):
+
+        async def ask(opened: RemoteStore) -> list[T]:
+            return await read(Pushes(Documents(opened)))
+
+        try:
+            found += with_store(context, store, ask)
+        except SnapsyncError as error:
+            context.output.note(f"the record in {store} can't be read: {error.message}")
+    return found
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)  # noqa: TID251 - the clock that the record is dated by
