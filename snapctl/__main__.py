@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import TextIO
 
 import click
@@ -32,8 +34,13 @@ def main() -> int:
         from click.shell_completion import shell_complete
 
         return shell_complete(app, {}, "snapctl", _COMPLETE, os.environ[_COMPLETE])
+    return conclude(partial(_run, arguments, context), context, arguments)
+
+
+def conclude(run: Callable[[], int], context: Context, arguments: list[str]) -> int:
+    """Run a command to the last byte of its output, and give the exit code."""
     try:
-        code = _run(arguments, context)
+        code = run()
         sys.stdout.flush()
     except BrokenPipeError:
         _abandon(sys.stdout, sys.stderr)

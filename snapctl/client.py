@@ -400,6 +400,8 @@ def _refusal(response: Answer) -> SnapsyncError:
 
 
 def _segment(job_id: str) -> str:
+    if job_id.replace("-", "").isalnum() and job_id.isascii():
+        return job_id
     from urllib.parse import quote
 
     return quote(job_id, safe="")

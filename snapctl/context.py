@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,21 +19,32 @@ if TYPE_CHECKING:
     from snapd.model.settings import Settings
 
 
-@dataclass
 class Context:
     """One invocation of `snapctl`; the common options are set on it while they are parsed.
 
     `environment` is a copy of the process's own, taken by `__main__`.
     """
 
-    environment: Mapping[str, str] = field(default_factory=dict)
-    as_json: bool = False
-    events: bool = False
-    quiet: bool = False
-    verbose: bool = False
-    color: str = "auto"
-    socket: str = ""
-    config: str = ""
+    def __init__(
+        self,
+        environment: Mapping[str, str] | None = None,
+        *,
+        as_json: bool = False,
+        events: bool = False,
+        quiet: bool = False,
+        verbose: bool = False,
+        color: str = "auto",
+        socket: str = "",
+        config: str = "",
+    ) -> None:
+        self.environment = environment or {}
+        self.as_json = as_json
+        self.events = events
+        self.quiet = quiet
+        self.verbose = verbose
+        self.color = color
+        self.socket = socket
+        self.config = config
 
     @cached_property
     def output(self) -> Output:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import anyio
 
+from snapctl.caches import own_cache_directory
 from snapctl.context import Context
 from snapctl.progress import PullProgress, pull_progress
 from snapd.model.care import Proof, ProofProgress
-from snapd.model.errors import Interrupted, TimedOut, UsageError
+from snapd.model.errors import Interrupted, TimedOut
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import JobView, PullRequest
 from snapd.model.settings import Settings
@@ -41,7 +42,7 @@ def pull_here(
     """
     _quiet_logs(context)
     settings = context.settings()
-    directory = cache_directory(context, settings, cache_dir)
+    directory = own_cache_directory(context, cache_dir)
     try:
         with pull_progress(context.output, time.monotonic, stall_seconds) as progress:
             return anyio.run(
@@ -50,18 +51,6 @@ def pull_here(
             )
     except KeyboardInterrupt:
         raise Interrupted("interrupted: what is verified so far stays in the cache") from None
-
-
-def cache_directory(context: Context, settings: Settings, cache_dir: str | None) -> Path:
-    """Choose the cache of a standalone pull: the flag's, `--config`'s, the user's own."""
-    chosen = cache_dir or (settings.cache.directory if context.config else "")
-    if chosen:
-        return Path(chosen).absolute()
-    for variable, below in (("XDG_CACHE_HOME", "snapsync"), ("HOME", ".cache/snapsync")):
-        base = context.environment.get(variable, "")
-        if base.startswith("/"):
-            return Path(base) / below
-    raise UsageError("no cache directory: HOME is not set", hint="Name one with --cache-dir.")
 
 
 async def _pull(
@@ -103,7 +92,7 @@ def prove_here(
     """Prove a tree of the user's own cache in this process; see `snapd.actions.prove`."""
     _quiet_logs(context)
     settings = context.settings()
-    directory = cache_directory(context, settings, cache_dir)
+    directory = own_cache_directory(context, cache_dir)
 
     async def run() -> Proof:
         async with open_node(

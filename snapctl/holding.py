@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -79,9 +79,9 @@ class DaemonKeeper:
 class OwnKeeper:
     """A cache that this user may write to, whether or not a daemon has it open too."""
 
-    def __init__(self, state_directory: Path, settings: Settings) -> None:
+    def __init__(self, state_directory: Path, settings: Callable[[], Settings]) -> None:
         self._state_directory = state_directory
-        self._settings = settings.cache
+        self._settings = settings
 
     def trees_directory(self) -> Path:
         """Tell where the trees of the cache lie."""
@@ -94,11 +94,12 @@ class OwnKeeper:
 
             with open_cache(self._state_directory, now=_now):
                 pass
-        return self._leases().add(request, pid=os.getpid(), uid=os.getuid())
+        leases = self._leases_of_processes() if request.kind == "process" else self._leases()
+        return leases.add(request, pid=os.getpid(), uid=os.getuid())
 
     def remove(self, lease_id: str) -> Lease:
         """Remove the lease's file."""
-        return self._leases().remove(lease_id)
+        return self._leases_of_processes().remove(lease_id)
 
     def leases(self) -> list[Lease]:
         """Read the leases, and the index for the paths given out lately."""
@@ -112,7 +113,7 @@ class OwnKeeper:
                 views = index.snapshots()
             finally:
                 index.close()
-        return self._leases().listed(views, lease_seconds=self._settings.lease_seconds)
+        return self._leases().listed(views, lease_seconds=self._settings().cache.lease_seconds)
 
     def manifest_text(self, snapshot_id: SnapshotId) -> bytes:
         """Read the file."""
@@ -121,22 +122,28 @@ class OwnKeeper:
     def _leases(self) -> Leases:
         from snapd.disk.leases import Leases
 
+        settings = self._settings().cache
         return Leases(
             self._state_directory,
             now=_now,
-            kubelet_directory=Path(self._settings.kubelet_directory),
-            durable=self._settings.fsync == "batch",
+            kubelet_directory=Path(settings.kubelet_directory),
+            durable=settings.fsync == "batch",
         )
+
+    def _leases_of_processes(self) -> Leases:
+        """Give what needs no settings: they take longer to read than a lease to write."""
+        from snapd.disk.leases import Leases
+
+        return Leases(self._state_directory, now=_now, kubelet_directory=None)
 
 
 def keeper(context: Context, *, here: bool, cache_dir: str | None) -> Keeper:
     """Choose the keeper that goes with a pull: the daemon, or the cache of a standalone one."""
     if not here:
         return DaemonKeeper(context.client())
-    from snapctl.engine import cache_directory
+    from snapctl.caches import own_cache_directory
 
-    settings = context.settings()
-    return OwnKeeper(cache_directory(context, settings, cache_dir), settings)
+    return OwnKeeper(own_cache_directory(context, cache_dir), context.settings)
 
 
 def keeper_of(context: Context, trees_directory: Path) -> Keeper:
@@ -145,7 +152,7 @@ def keeper_of(context: Context, trees_directory: Path) -> Keeper:
         client = context.client()
         if Path(client.trees_directory()) == trees_directory:
             return DaemonKeeper(client)
-    return OwnKeeper(trees_directory.parent, context.settings())
+    return OwnKeeper(trees_directory.parent, context.settings)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from snapctl.context import Context
@@ -19,7 +18,6 @@ from snapd.model.errors import AccessDenied, CacheUnusable, SnapsyncError
 from snapd.model.ids import SnapshotId
 from snapd.model.manifest import Manifest
 from snapd.model.units import format_size
-from snapd.model.uris import parse_store_uri
 
 _LAYOUTS = ((".manifests", ".objects"), ("blobs", "manifests", "staging", "trees"))
 """Directories that only a store, and only a cache, has side by side."""
@@ -48,8 +46,7 @@ def lay_out(
             hint="In a container, mount the daemon's trees, and name that place in SNAPSYNC_TREES.",
         )
     manifest = manifest_of_tree(tree, snapshot_id, keeper)
-    guarded = replace(
-        options,
+    guarded = options._replace(
         protected=(
             *options.protected,
             _cache_around(tree),
@@ -116,8 +113,12 @@ def read_manifest(state_directory: Path, snapshot_id: SnapshotId) -> Manifest:
 
 
 def _directory_of(store: str) -> tuple[Path, ...]:
-    uri = parse_store_uri(store) if store else None
-    return (Path(uri.path),) if uri is not None and uri.scheme == "file" else ()
+    if not store:
+        return ()
+    from snapd.model.uris import parse_store_uri
+
+    uri = parse_store_uri(store)
+    return (Path(uri.path),) if uri.scheme == "file" else ()
 
 
 def _recognized(dest: Path, *, below: bool) -> Iterator[Path]:

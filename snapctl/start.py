@@ -30,9 +30,14 @@ def main() -> int:
 def _run_plain() -> int | None:
     """Do what needs no command line but a word and a path, which also makes no garbage."""
     arguments, environment = sys.argv[1:], dict(os.environ)  # noqa: TID251 - an entry of the process
-    if arguments[:1] != ["id"]:
-        return None
-    from snapctl.plain_id import plain_id, run_plain_id
+    if arguments[:1] == ["id"]:
+        from snapctl.plain_id import plain_id, run_plain_id
 
-    asked = plain_id(arguments, environment)
-    return None if asked is None else run_plain_id(asked, environment)
+        directory = plain_id(arguments, environment)
+        return None if directory is None else run_plain_id(directory, environment)
+    if arguments[:1] == ["checkout"]:
+        from snapctl.plain_checkout import plain_checkout, run_plain_checkout
+
+        asked = plain_checkout(arguments, environment)
+        return None if asked is None else run_plain_checkout(asked, arguments, environment)
+    return None

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from snapctl.caches import tree_directories
 from snapctl.context import Context
 from snapctl.frame import config_option, dest_argument, id_option, reference_store_option, verb
 from snapctl.references import resolve_anywhere
 from snapd.model.checkouts import CHECKOUT_MODES, CheckoutMode, CheckoutOptions
-from snapd.model.errors import SnapshotNotFound, UsageError
-from snapd.model.ids import SnapshotId
+from snapd.model.errors import UsageError
 
 
 @verb(
@@ -83,17 +80,10 @@ def command(
         mode=mode, delete=delete, dryrun=dryrun, keep_setid=keep_setid, verify=verify
     )
     options = _with_excludes(context, options, patterns)
-    tree = _find(context, wanted, cache_dir)
 
-    from snapctl.holding import keeper_of
-    from snapctl.laying_out import lay_out, print_report
+    from snapctl.checking_out import check_out
 
-    keeper = keeper_of(context, tree.parent)
-    report = lay_out(context, wanted, tree, Path(dest), options, keeper=keeper)
-    if context.output.as_json:
-        context.output.print_json(report.to_json())
-    else:
-        print_report(context.output, report)
+    check_out(context, wanted, Path(dest), options, cache_dir)
 
 
 def _with_excludes(
@@ -104,19 +94,4 @@ def _with_excludes(
     from snapd.model.exclude import Excludes
 
     home = context.environment.get("HOME", "/")
-    return replace(options, exclude=Excludes.compile(patterns, home=home, cache_dir="/"))
-
-
-def _find(context: Context, snapshot_id: SnapshotId, cache_dir: str | None) -> Path:
-    """Name the first cache that has the complete tree; a tree appears whole or not at all."""
-    searched = []
-    for directory in tree_directories(context, cache_dir):
-        if (directory / snapshot_id).is_dir():
-            return directory / snapshot_id
-        searched.append(str(directory))
-    raise SnapshotNotFound(
-        f"no cache here has the snapshot {snapshot_id} (looked in {', '.join(searched) or 'none'})",
-        hint="Pull it first: snapctl pull --id ID --store URI.",
-        id=snapshot_id,
-        caches=searched,
-    )
+    return options._replace(exclude=Excludes.compile(patterns, home=home, cache_dir="/"))

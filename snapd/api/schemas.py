@@ -1,4 +1,4 @@
-"""JSON schemas of what goes over the wire, made from the dataclasses that are rendered there."""
+"""JSON schemas of what goes over the wire, made from the records that are rendered there."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _PLAIN: Mapping[Any, Schema] = MappingProxyType(
 
 
 class Schemas:
-    """The named schemas of one document; a dataclass is described once and referred to."""
+    """The named schemas of one document; a record is described once and referred to."""
 
     def __init__(self) -> None:
         self.named: dict[str, Schema] = {}
 
     def of(self, hint: Any) -> Schema:
-        """Describe a type as JSON carries it: tuples are arrays, dataclasses objects."""
+        """Describe a type as JSON carries it: tuples are arrays, records are objects."""
         if isinstance(hint, NewType):
             return self.of(hint.__supertype__)
-        if is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(hint, type) and (is_dataclass(hint) or hasattr(hint, "_fields")):
             return self._named(hint)
         origin, arguments = get_origin(hint), get_args(hint)
         if origin is Literal:
@@ -49,7 +49,7 @@ class Schemas:
         if name not in self.named:
             self.named[name] = {}
             hints = get_type_hints(kind)
-            names = [field.name for field in fields(kind)]
+            names = _names(kind)
             self.named[name] = {
                 "type": "object",
                 "description": (kind.__doc__ or "").split("\n\n")[0].replace("\n", " ").strip(),
@@ -57,3 +57,7 @@ class Schemas:
                 "required": names,
             }
         return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _names(kind: Any) -> list[str]:
+    return [field.name for field in fields(kind)] if is_dataclass(kind) else list(kind._fields)

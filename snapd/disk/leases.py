@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from snapd.disk import fsops
 from snapd.disk.locks import giving_lock
@@ -29,10 +29,10 @@ from snapd.model.errors import (
     UsageError,
 )
 from snapd.model.ids import SnapshotId
-from snapd.model.jobs import SnapshotView
 from snapd.model.leases import Lease, LeaseRequest, is_lease_id, lease_prefix, time_lease
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from snapd.model.jobs import SnapshotView
 
 KUBELET_DIRECTORY = Path("/var/lib/kubelet")
 LEASES_MAX = 10_000
@@ -45,6 +45,7 @@ _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 class Leases:
     """The leases of one state directory, which need not be open as a cache.
 
+    Without a `kubelet_directory` nobody knows which pods there are, so that they all count.
     Every call blocks; safe to use from many threads and many processes.
     """
 
@@ -53,13 +54,13 @@ class Leases:
         state_directory: Path,
         *,
         now: Callable[[], float],
-        kubelet_directory: Path = KUBELET_DIRECTORY,
+        kubelet_directory: Path | None = KUBELET_DIRECTORY,
         durable: bool = True,
     ) -> None:
         self.root = state_directory / "leases"
         self._trees = state_directory / "trees"
         self._locks = state_directory / "locks"
-        self._pods = kubelet_directory / "pods"
+        self._pods = None if kubelet_directory is None else kubelet_directory / "pods"
         self._durable = durable
         self._now = now
 
@@ -178,6 +179,8 @@ class Leases:
 
     def _has_pod(self, uid: str) -> bool | None:
         """Tell whether the kubelet still has the pod; without any pods' directory nobody knows."""
+        if self._pods is None:
+            return None
         try:
             return stat.S_ISDIR(os.lstat(self._pods / uid).st_mode)
         except FileNotFoundError:
@@ -209,7 +212,7 @@ class Leases:
             )
         if lease.kind == "pod":
             raise UsageError(
-                f"no pod {lease.subject} is seen here: {self._pods / lease.subject}",
+                f"no pod {lease.subject} is seen here: {self._pods}/{lease.subject}",
                 hint="Mount the kubelet's directory for the daemon, and name it in"
                 " `[cache] kubelet_directory` if it lies elsewhere.",
             )
@@ -245,7 +248,9 @@ class Leases:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError, SnapsyncError) as exc:
-            logger.warning("can't read the lease %s: %s", path, exc)
+            import logging
+
+            logging.getLogger(__name__).warning("can't read the lease %s: %s", path, exc)
         return self._unreadable(lease_id)
 
     def _unreadable(self, lease_id: str) -> Lease | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from snapd.disk import fsops
 from snapd.disk.descent import Descent
@@ -16,12 +15,16 @@ Rule = Callable[[bytes], bool]
 _OWNER_ALL = 0o700
 
 
-@dataclass(slots=True)
 class _Level:
-    path: bytes
-    pending: list[bytes] = field(default_factory=list)
-    files: list[bytes] = field(default_factory=list)
-    held: bool = False
+    """A directory that is being looked through."""
+
+    __slots__ = ("files", "held", "path", "pending")
+
+    def __init__(self, path: bytes) -> None:
+        self.path = path
+        self.pending: list[bytes] = []
+        self.files: list[bytes] = []
+        self.held = False
 
 
 def extraneous(root_fd: int, *, listed: Rule, protected: Rule, remove: bool) -> Iterator[bytes]:

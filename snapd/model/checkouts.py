@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -16,8 +15,7 @@ CheckoutMode = Literal["auto", "reflink", "hardlink", "copy", "symlink"]
 CHECKOUT_MODES: tuple[CheckoutMode, ...] = get_args(CheckoutMode)
 
 
-@dataclass(frozen=True)
-class CheckoutOptions:
+class CheckoutOptions(NamedTuple):
     """What a checkout does and what it must not touch.
 
     `exclude` protects from deletion; its patterns are searched in paths that start with `./`.
@@ -47,16 +45,14 @@ class CheckoutProgress(NamedTuple):
 OnProgress = Callable[[CheckoutProgress], None]
 
 
-@dataclass(frozen=True, slots=True)
-class CheckoutChange:
+class CheckoutChange(NamedTuple):
     """One thing that a dry run found: `A` to be made, `M` to be replaced or changed."""
 
     status: Literal["A", "M"]
     path: str
 
 
-@dataclass(frozen=True)
-class CheckoutReport:
+class CheckoutReport(NamedTuple):
     """What was done, or with `dryrun` would be. `files` counts all; `kept` of them were right.
 
     `mode` is what was used in fact: `auto` is reported as `reflink` or `copy`.
@@ -79,4 +75,5 @@ class CheckoutReport:
 
     def to_json(self) -> dict[str, Any]:
         """Render for `--json`."""
-        return asdict(self) | {"destination": str(self.destination)}
+        changes = [change._asdict() for change in self.changes]
+        return self._asdict() | {"destination": str(self.destination), "changes": changes}

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 from snapd.model.errors import InvalidId, UsageError
 from snapd.model.ids import SnapshotId, parse_snapshot_id
-from snapd.model.jobs import SnapshotView
+
+if TYPE_CHECKING:
+    from snapd.model.jobs import SnapshotView
 
 RequestedKind = Literal["process", "link", "pod", "pin"]
 LeaseKind = Literal["process", "link", "pod", "pin", "follow", "time"]
@@ -52,8 +52,7 @@ def fit_reason(text: str) -> str:
     return f"{shown[: REASON_MAX_CHARACTERS - 3]}..."
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseRequest:
+class LeaseRequest(NamedTuple):
     """Ask that a snapshot is kept. `subject` is a link's absolute path or a pod's UID, else empty.
 
     A process is never named: it is the one that asks.
@@ -119,8 +118,7 @@ def _check_path(path: str) -> None:
         raise UsageError(f"a link is named by its absolute path, not by {path[:80]!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessMark:
+class ProcessMark(NamedTuple):
     """What tells a process from every other one that ever has its number.
 
     `started_ticks` counts from the start of the machine that `boot_id` names; 0 if it can't be
@@ -133,8 +131,7 @@ class ProcessMark:
     pid_namespace: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """One reason to keep one snapshot. Times in seconds since the epoch.
 
     `uid` is the user who asked. `until` is set only where time ends the lease.
@@ -178,7 +175,8 @@ class Lease:
 
     def to_json(self) -> dict[str, Any]:
         """Render for the disk and the wire."""
-        return asdict(self)
+        process = None if self.process is None else self.process._asdict()
+        return self._asdict() | {"process": process}
 
     @classmethod
     def from_json(cls, document: object) -> Lease:
@@ -188,7 +186,7 @@ class Lease:
         """
         if not isinstance(document, dict):
             raise UsageError("a lease is a JSON object")
-        known = {name: document[name] for name in cls.__dataclass_fields__ if name in document}
+        known = {name: document[name] for name in cls._fields if name in document}
         process = known.get("process")
         try:
             if process is not None:
@@ -203,7 +201,7 @@ class Lease:
 
 
 def _known(kind: type[ProcessMark], document: Mapping[str, Any]) -> ProcessMark:
-    return kind(**{name: document[name] for name in kind.__dataclass_fields__ if name in document})
+    return kind(**{name: document[name] for name in kind._fields if name in document})
 
 
 def time_lease(view: SnapshotView, *, lease_seconds: float, now: float) -> Lease | None:
@@ -221,6 +219,8 @@ def time_lease(view: SnapshotView, *, lease_seconds: float, now: float) -> Lease
 
 def moment(seconds: float) -> str:
     """`1_700_000_000` -> `2023-11-14T22:13:20Z`."""
+    from datetime import UTC, datetime
+
     text = datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="seconds")
     return text.replace("+00:00", "Z")
 

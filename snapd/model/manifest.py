@@ -12,13 +12,15 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 from itertools import accumulate
-from typing import Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from blake3 import blake3
 
 from snapd.model.errors import DigestMismatch, ManifestRefused, TreeDiffers
 from snapd.model.ids import Digest, SnapshotId, digest_of
-from snapd.model.objects import Objects, collect
+
+if TYPE_CHECKING:
+    from snapd.model.objects import Objects
 
 ROOT = "./"
 SIZE_MAX_BYTES = 2**64 - 1
@@ -151,6 +153,8 @@ class Manifest:
     def objects(self) -> Objects:
         """Give the distinct pairs of checksum and mode; found once, and kept."""
         if self._objects is None:
+            from snapd.model.objects import collect
+
             self._objects = collect(_blocks(self.text), self._head_at)
         return self._objects
 

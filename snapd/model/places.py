@@ -6,15 +6,14 @@ The daemon and its clients follow the same rule, so that they meet without being
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 SOCKET_NAME = "snapd.sock"
 SYSTEM_SOCKET = Path("/run/snapsync") / SOCKET_NAME
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(NamedTuple):
     """The default paths of one user. The configuration is read only if it exists."""
 
     socket: Path

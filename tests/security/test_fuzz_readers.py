@@ -45,7 +45,7 @@ JSON = st.recursive(
 )
 KEYS = st.sampled_from(
     sorted(
-        {*PullRequest.__dataclass_fields__, *LeaseRequest.__dataclass_fields__}
+        {*PullRequest.__dataclass_fields__, *LeaseRequest._fields}
         | {"id", "detach", "dryrun", "free_bytes", "lease_id", "process"}
     )
 )

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -47,7 +46,7 @@ def test_a_process_lives_until_it_is_killed_or_ends(child: subprocess.Popen[byte
 @pytest.mark.usefixtures("means")
 def test_another_process_with_the_same_number_is_not_it(child: subprocess.Popen[bytes]) -> None:
     mark = mark_process(child.pid)
-    recycled = replace(mark, started_ticks=mark.started_ticks - 1)
+    recycled = mark._replace(started_ticks=mark.started_ticks - 1)
     assert not may_live(recycled)
 
 
@@ -73,7 +72,7 @@ def test_a_process_is_the_same_after_it_became_another_program() -> None:
 def test_a_process_of_an_earlier_run_of_the_machine_is_dead() -> None:
     mark = mark_process(os.getpid())
     assert may_live(mark)
-    assert not may_live(replace(mark, boot_id="another boot"))
+    assert not may_live(mark._replace(boot_id="another boot"))
 
 
 @pytest.mark.usefixtures("means")
@@ -81,25 +80,25 @@ def test_a_number_of_another_namespace_can_not_be_looked_up_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(processes, "_INITIAL_NAMESPACE", "pid:[2]")
-    mark = replace(mark_process(os.getpid()), pid=2**22 - 3)
+    mark = mark_process(os.getpid())._replace(pid=2**22 - 3)
     assert not may_live(mark)
-    elsewhere = replace(mark, pid_namespace="pid:[1]")
+    elsewhere = mark._replace(pid_namespace="pid:[1]")
     assert may_live(elsewhere)
-    assert not may_live(replace(elsewhere, boot_id="another boot"))
+    assert not may_live(elsewhere._replace(boot_id="another boot"))
 
 
 def test_from_the_initial_namespace_those_below_are_found(
     monkeypatch: pytest.MonkeyPatch, child: subprocess.Popen[bytes]
 ) -> None:
     mark = mark_process(child.pid)
-    below = replace(mark, pid=1)  # as the process itself would be told
+    below = mark._replace(pid=1)  # as the process itself would be told
     monkeypatch.setattr(processes, "pid_namespace", lambda: "pid:[1]")
     monkeypatch.setattr(processes, "_numbers", lambda: [2**22 - 3, child.pid])
-    assert may_live(replace(below, started_ticks=1)), "not in the initial one: nobody knows"
+    assert may_live(below._replace(started_ticks=1)), "not in the initial one: nobody knows"
     monkeypatch.setattr(processes, "_INITIAL_NAMESPACE", "pid:[1]")
     assert may_live(below)
-    assert not may_live(replace(below, started_ticks=1))
-    assert not may_live(replace(below, pid_namespace="pid:[2]"))
+    assert not may_live(below._replace(started_ticks=1))
+    assert not may_live(below._replace(pid_namespace="pid:[2]"))
     child.kill()
     child.wait()
     assert not may_live(below)
@@ -108,7 +107,7 @@ def test_from_the_initial_namespace_those_below_are_found(
 def test_where_others_are_hidden_what_is_not_found_may_live(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    mark = replace(mark_process(os.getpid()), started_ticks=1)
+    mark = mark_process(os.getpid())._replace(started_ticks=1)
     monkeypatch.setattr(processes, "pid_namespace", lambda: "pid:[1]")
     monkeypatch.setattr(processes, "_INITIAL_NAMESPACE", "pid:[1]")
     assert not may_live(mark)
@@ -128,13 +127,13 @@ def test_a_process_whose_namespace_is_secret_is_told_by_its_start_time(
 
     monkeypatch.setattr(os, "readlink", refuse)
     assert may_live(mark)
-    assert not may_live(replace(mark, started_ticks=1))
+    assert not may_live(mark._replace(started_ticks=1))
 
 
 @pytest.mark.usefixtures("means")
 @pytest.mark.parametrize("pid", [0, -1, 2**31])
 def test_what_is_no_number_of_a_process_is_dead(pid: int) -> None:
-    assert not may_live(replace(mark_process(os.getpid()), pid=pid))
+    assert not may_live(mark_process(os.getpid())._replace(pid=pid))
 
 
 @pytest.mark.usefixtures("means")
@@ -143,7 +142,7 @@ def test_somebody_elses_process_is_seen_as_well() -> None:
 
     def look() -> None:
         assert may_live(mark)
-        assert not may_live(replace(mark, started_ticks=mark.started_ticks - 1))
+        assert not may_live(mark._replace(started_ticks=mark.started_ticks - 1))
 
     as_ordinary_user(look)
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,8 +23,8 @@ ID = SnapshotId("ab" * 32)
 UID = "0a1b2c3d-0000-4000-8000-00000000abcd"
 BODY = {"id": ID, "kind": "pin", "subject": "", "reason": "baseline"}
 LEASE = Lease("abababababab-0123456789ab", ID, "pin", since=5.0, reason="baseline", uid=7)
-PROCESS = replace(
-    LEASE, kind="process", process=ProcessMark(12, 99, "boot", "pid:[1]"), reason="sh"
+PROCESS = LEASE._replace(
+    kind="process", process=ProcessMark(12, 99, "boot", "pid:[1]"), reason="sh"
 )
 
 
@@ -91,7 +90,7 @@ def test_ids_of_leases_are_names_of_files_and_nothing_else() -> None:
         assert not is_lease_id(name)
 
 
-@pytest.mark.parametrize("lease", [LEASE, PROCESS, replace(LEASE, kind="link", subject="/x")])
+@pytest.mark.parametrize("lease", [LEASE, PROCESS, LEASE._replace(kind="link", subject="/x")])
 def test_a_lease_survives_the_disk(lease: Lease) -> None:
     document = json.loads(json.dumps(lease.to_json()))
     assert Lease.from_json(document) == lease
@@ -116,15 +115,15 @@ def test_what_is_no_lease_is_refused(document: object) -> None:
 def test_who_holds_is_said_in_words() -> None:
     assert PROCESS.describe() == "process 12 (sh)"
     assert LEASE.describe() == "pin of uid 7 (baseline)"
-    assert replace(LEASE, kind="pod", subject=UID, reason="").describe() == f"pod {UID}"
-    link = replace(LEASE, kind="link", subject="/data/a\nforged", reason="")
+    assert LEASE._replace(kind="pod", subject=UID, reason="").describe() == f"pod {UID}"
+    link = LEASE._replace(kind="link", subject="/data/a\nforged", reason="")
     assert link.describe() == r"link '/data/a\nforged'"
 
 
 def test_the_same_holder_is_known_again_whatever_it_says() -> None:
-    assert LEASE.same_holder(replace(LEASE, lease_id="y", since=9.0, reason="other", uid=8))
-    assert not LEASE.same_holder(replace(LEASE, snapshot_id=SnapshotId("cd" * 32)))
-    assert not PROCESS.same_holder(replace(PROCESS, process=ProcessMark(12, 100, "boot")))
+    assert LEASE.same_holder(LEASE._replace(lease_id="y", since=9.0, reason="other", uid=8))
+    assert not LEASE.same_holder(LEASE._replace(snapshot_id=SnapshotId("cd" * 32)))
+    assert not PROCESS.same_holder(PROCESS._replace(process=ProcessMark(12, 100, "boot")))
 
 
 def view(used_at: float) -> SnapshotView:

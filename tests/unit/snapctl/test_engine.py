@@ -11,11 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from snapctl.context import Context
-from snapctl.engine import cache_directory
 from snapd.disk.cache import open_cache
-from snapd.model.errors import UsageError
-from snapd.model.settings import CacheSettings, Settings
 from tests.samples import Sample, sample
 from tests.unit.snapctl.running import IN_BACKGROUND, environment_of, snapctl
 
@@ -141,20 +137,3 @@ def test_a_signal_ends_a_standalone_pull(
     assert out == ""
     assert "stays in the cache" in err
     assert "Traceback" not in err
-
-
-def test_the_cache_of_a_standalone_pull() -> None:
-    named = Settings(cache=CacheSettings(directory="/named"))
-    home = Context({"HOME": "/home/me"})
-    assert cache_directory(home, Settings(), "/flag") == Path("/flag")
-    assert cache_directory(home, Settings(), "flag") == Path("flag").absolute()
-    assert cache_directory(home, Settings(), None) == Path("/home/me/.cache/snapsync")
-    cached = Context({"HOME": "/home/me", "XDG_CACHE_HOME": "/x"})
-    assert cache_directory(cached, Settings(), None) == Path("/x/snapsync")
-    asked = Context({"HOME": "/home/me"}, config="/c.toml")
-    assert cache_directory(asked, named, None) == Path("/named")
-    assert cache_directory(home, named, None) == Path("/home/me/.cache/snapsync"), (
-        "the node's own cache belongs to its daemon"
-    )
-    with pytest.raises(UsageError, match="HOME"):
-        cache_directory(Context({}), Settings(), None)

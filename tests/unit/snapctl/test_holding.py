@@ -36,7 +36,7 @@ def state(tmp_path: Path, made: Sample) -> Path:
 
 @pytest.fixture
 def own(state: Path) -> OwnKeeper:
-    return OwnKeeper(state, Settings())
+    return OwnKeeper(state, Settings)
 
 
 def test_a_cache_of_ones_own_is_written_to(own: OwnKeeper, made: Sample) -> None:
@@ -53,7 +53,7 @@ def test_a_cache_of_ones_own_is_written_to(own: OwnKeeper, made: Sample) -> None
 
 
 def test_the_first_lease_may_be_the_first_use_of_a_cache(tmp_path: Path, made: Sample) -> None:
-    own = OwnKeeper(tmp_path / "new", Settings())
+    own = OwnKeeper(tmp_path / "new", Settings)
     assert own.leases() == []
     assert not (tmp_path / "new").exists()
     mine = own.add(LeaseRequest(made.id, "process"))
@@ -112,7 +112,7 @@ def test_who_may_not_hold_goes_on_without(made: Sample) -> None:
             raise UsageError("no")
 
     went_on = []
-    with held_meanwhile(Refusing(Path("/x"), Settings()), made.id, "copying"):
+    with held_meanwhile(Refusing(Path("/x"), Settings), made.id, "copying"):
         went_on.append(1)
     with held_meanwhile(None, made.id, "copying"):
         went_on.append(2)
