@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -16,8 +15,8 @@ from snapd.model.errors import UsageError
 from snapd.model.models import Model, check_stages
 from snapd.model.names import CARD_MAX_CHARACTERS
 from snapd.model.references import parse_version_reference
-from snapd.model.registry import is_finite_number
 from snapd.model.stages import NewVersion
+from snapd.model.values import read_number, read_value
 from snapd.registry.names import Registry
 
 
@@ -78,8 +77,8 @@ def add(
         resolve_here(context, snapshot_id, store),
         stage=stage,
         run=run,
-        metrics={key: _number(key, text) for key, text in measured.items()},
-        parameters={key: _value(text) for key, text in given.items()},
+        metrics={key: read_number(f"--metric {key[:80]}", text) for key, text in measured.items()},
+        parameters={key: read_value(text) for key, text in given.items()},
         card=described,
         aliases=aliases,
     ).checked()
@@ -94,22 +93,6 @@ def add(
         context.output.print_json({"name": name, "store": store, **added.to_json()})
     else:
         context.output.line(f"{name}@{added.version} is {added.snapshot_id}, in {added.stage}")
-
-
-def _number(name: str, text: str) -> float:
-    value = _value(text)
-    if isinstance(value, (str, bool)):
-        raise UsageError(f"--metric {name[:80]} is no number: {text[:80]!r}")
-    return value
-
-
-def _value(text: str) -> str | float | bool:
-    """Read a number, true or false as that and anything else as the text that it is."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return value if is_finite_number(value) or isinstance(value, bool) else text
 
 
 def _read_card(path: str) -> str:

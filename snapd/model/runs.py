@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from snapd.model.errors import InvalidName, RegistryDamaged, SnapsyncError
+from snapd.model.facts import check_facts
 from snapd.model.ids import SnapshotId
 from snapd.model.names import parse_name, parse_text, shown
 from snapd.model.receipts import parse_moment
 from snapd.model.registry import (
     Author,
     Fields,
-    is_finite_number,
     read_document,
     render_document,
 )
@@ -34,11 +34,6 @@ USES_MAX = 1000
 """Snapshots that a run used, and that it made."""
 ARGUMENTS_MAX = 10_000
 ARGUMENT_MAX_CHARACTERS = 16 * 1024
-VALUES_MAX = 10_000
-"""Parameters, metrics and further facts of the environment, each with all that is below."""
-VALUE_MAX_CHARACTERS = 16 * 1024
-KEY_MAX_CHARACTERS = 256
-DEPTH_MAX = 16
 _COMMIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+:-]{0,127}", re.ASCII)
 _OUR_ID = re.compile(r"([0-9]{8}T[0-9]{6}Z)-[0-9a-f]{8}", re.ASCII)
 _ID_TIME = "%Y%m%dT%H%M%SZ"
@@ -282,7 +277,7 @@ def render_link(kind: LinkKind, snapshot_id: SnapshotId, run_id: str) -> bytes:
     )
 
 
-def author_of_run(author: Author) -> dict[str, str]:
+def author_of_run(author: Author) -> dict[str, Any]:
     """Give the fields of a `Run` that tell who records it."""
     return {
         "at": author.time_after(0.0),
@@ -300,41 +295,6 @@ def parse_commit(text: str) -> str:
             hint="As `git rev-parse HEAD` prints it; letters, digits and '._/+:-', at most 128.",
         )
     return text
-
-
-def check_facts(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Check parameters, metrics or the like: JSON of bounded size; raises `InvalidName`."""
-    if _checked_count(dict(values), where, 0) > VALUES_MAX:
-        raise InvalidName(
-            f"{where} has more than {VALUES_MAX} values",
-            hint="Put them into a file of an output, and record that.",
-        )
-    return dict(values)
-
-
-def _checked_count(value: Any, where: str, depth: int) -> int:
-    """Check one value and all below; give how many they are."""
-    if depth > DEPTH_MAX:
-        raise InvalidName(f"{shown(where)} is nested more than {DEPTH_MAX} deep")
-    if isinstance(value, str):
-        parse_text(value, shown(where), characters_max=VALUE_MAX_CHARACTERS)
-    elif isinstance(value, dict):
-        for key in value:
-            _check_key(key, where)
-        return 1 + sum(
-            _checked_count(each, f"{where}.{key}", depth + 1) for key, each in value.items()
-        )
-    elif isinstance(value, list):
-        return 1 + sum(_checked_count(each, f"{where}[]", depth + 1) for each in value)
-    elif value is not None and not isinstance(value, bool) and not is_finite_number(value):
-        raise InvalidName(f"{shown(where)} is neither a number nor a text, a list, a mapping")
-    return 1
-
-
-def _check_key(key: object, where: str) -> None:
-    if not isinstance(key, str) or not key.strip() or "\n" in key:
-        raise InvalidName(f"a name in {shown(where)} is empty or no text")
-    parse_text(key, f"a name in {shown(where)}", characters_max=KEY_MAX_CHARACTERS)
 
 
 def _facts(top: Fields, name: str) -> dict[str, Any]:

@@ -13,11 +13,10 @@ import jsonschema
 import pytest
 
 from snapd.model.errors import InvalidName, RegistryDamaged, RegistryFull, RegistryTooNew
+from snapd.model.facts import DEPTH_MAX, VALUES_MAX
 from snapd.model.runs import (
     ARGUMENTS_MAX,
-    DEPTH_MAX,
     USES_MAX,
-    VALUES_MAX,
     Code,
     Environment,
     Run,

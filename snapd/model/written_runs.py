@@ -1,0 +1,353 @@
+"""Runs as people and programs write them down, before references are looked up.
+
+    run_id: iris-7
+    code_commit: 9f3c5e01
+    data_snapshot: imagenet@v1.2.0       # a reference or an ID, a list, or a mapping of them
+    params: {lr: 0.1}
+    env: {python: 3.11.9, lock_hash: ..., image: ..., whatever: else}
+    outputs: {model: 018a9bbc...}
+    metrics: {accuracy: 0.93}
+
+The record's own form (`snapsync.run/1`) is read, too. Nothing that was written is left out: what is
+not understood is refused.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from snapd.model.datasets import nearest
+from snapd.model.errors import InvalidId, InvalidName, UsageError
+from snapd.model.facts import VALUES_MAX
+from snapd.model.ids import SnapshotId
+from snapd.model.names import parse_author, parse_name, parse_text, shown
+from snapd.model.references import Reference, Resolved, parse_id_or_reference, parse_reference
+from snapd.model.registry import Author
+from snapd.model.runs import SCHEMA, USES_MAX, Code, Environment, Run, Use, author_of_run
+from snapd.model.uris import parse_store_uri
+
+SPELLINGS = {
+    "code_commit": "code",
+    "commit": "code",
+    "data_snapshot": "data",
+    "data_snapshots": "data",
+    "params": "parameters",
+    "env": "environment",
+    "output": "outputs",
+}
+"""Other names of the fields of a record."""
+TYPED = frozenset({"params", "parameters", "metrics", "seed"})
+"""Fields in which a word that looks like a number is one. Elsewhere it is the text that it is: a
+commit 1234567, a Python 3.10."""
+_NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
+_ENVIRONMENT_SPELLINGS = {
+    "python_version": "python",
+    "lockfile_hash": "lock_hash",
+    "image_digest": "image",
+    "container_image": "image",
+    "docker_image": "image",
+}
+_ID_KEYS, _REFERENCE_KEYS = ("snapshot_id", "id", "snapshot"), ("reference", "ref")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A snapshot as somebody wrote it down; `said` is a reference written beside its ID."""
+
+    named: SnapshotId | Reference
+    path: str | None = None
+    store: str | None = None
+    said: Reference | None = None
+
+    def reference(self) -> Reference | None:
+        """Give the reference that stands for it, or beside it."""
+        return self.named if isinstance(self.named, Reference) else self.said
+
+    def use(self, resolved: Resolved | None) -> Use:
+        """Say it for good, with where its reference led."""
+        if isinstance(self.named, Reference):
+            assert resolved is not None
+            where = f"{resolved.name}@{resolved.version}"
+            return Use(resolved.snapshot_id, where, self.path, self.store)
+        return Use(self.named, str(self.said) if self.said else None, self.path, self.store)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenRun:
+    """What is known of a run that is to be recorded."""
+
+    run_id: str | None = None
+    data: tuple[Named, ...] = ()
+    outputs: tuple[Named, ...] = ()
+    known: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the `Run`."""
+    by: str | None = None
+    note: str = ""
+
+    def run(self, run_id: str, author: Author, use: Callable[[Named], Use]) -> Run:
+        """Make the record, of which `use` tells the snapshots; raises `InvalidName`."""
+        return Run(
+            run_id=run_id,
+            data=tuple(map(use, self.data)),
+            outputs=tuple(map(use, self.outputs)),
+            **author_of_run(author),
+            **self.known,
+        ).checked()
+
+
+def run_as_written(document: object) -> WrittenRun:
+    """Read a mapping in either form; raises `UsageError` naming the field that is unfit."""
+    if not isinstance(document, Mapping):
+        raise UsageError("the run is no mapping of fields", hint="See docs/runs.md.")
+    fields = _spelled(document, SPELLINGS, "the run")
+    schema = fields.pop("schema", SCHEMA)
+    if schema != SCHEMA:
+        raise UsageError(
+            f"it is a {shown(str(schema))}, and this program reads {SCHEMA!r}",
+            hint="Use the version of snapsync that wrote it.",
+        )
+    for mark in ("at", "change"):
+        fields.pop(mark, None)
+    run_id, by, note = (text_of(fields.pop(name, None), name) for name in ("run_id", "by", "note"))
+    written = WrittenRun(
+        None if run_id is None else parse_name(run_id),
+        read_uses(fields.pop("data", None), "data"),
+        read_uses(fields.pop("outputs", None), "outputs"),
+        _known(fields),
+        None if by is None else parse_author(by),
+        parse_text(note or "", "a note"),
+    )
+    if fields:
+        _refuse(fields, _KNOWN_FIELDS, "the run")
+    return written
+
+
+def read_uses(value: object, where: str) -> tuple[Named, ...]:
+    """Read snapshots: a text, a list of them, or a mapping of them by name or path."""
+    if text_or_none(value) is None and not isinstance(value, (list, Mapping)):
+        return ()
+    if isinstance(value, Mapping) and not set(value) & {*_ID_KEYS, *_REFERENCE_KEYS}:
+        pairs: list[tuple[str | None, Any]] = [(str(key), below) for key, below in value.items()]
+    else:
+        pairs = [(None, below) for below in (value if isinstance(value, list) else [value])]
+    if len(pairs) > USES_MAX:
+        raise UsageError(f"{where} names {len(pairs)} snapshots, and at most {USES_MAX} are kept")
+    return tuple(_read_use(below, label, where) for label, below in pairs)
+
+
+def read_named(text: str, where: str) -> Named:
+    """Read `ID`, `REFERENCE`, `NAME=ID` or `NAME=REFERENCE`."""
+    label, equals, rest = text.rpartition("=")
+    return _read_use(rest, label if equals else None, where)
+
+
+def text_of(value: object, where: str) -> str | None:
+    """Read one line of text, which may look like a number; None if nothing is there."""
+    if value is None or (isinstance(value, str) and value in _NOTHING):
+        return None
+    if isinstance(value, (bool, Mapping, list)):
+        raise UsageError(f"{where} is no text")
+    return str(value)
+
+
+def text_or_none(value: object) -> str | None:
+    """Tell the text that stands there; None for nothing, and for anything else."""
+    if value is None or isinstance(value, (Mapping, list)):
+        return None
+    return None if str(value) in _NOTHING else str(value)
+
+
+def facts_of(value: object, where: str) -> dict[str, Any]:
+    """Make a mapping of what JSON can carry: dates as text, and NaN and infinities as words."""
+    if value is None or (isinstance(value, str) and value in _NOTHING):
+        return {}
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{where} is no mapping of names to values")
+    left = [VALUES_MAX]
+    plain = _plain(value, where, left)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _plain(value: Any, where: str, left: list[int]) -> Any:
+    left[0] -= 1
+    if left[0] < 0:
+        raise UsageError(
+            f"{where} has more than {VALUES_MAX} values",
+            hint="Put them into a file of an output, and record that.",
+        )
+    if isinstance(value, Mapping):
+        return {_key(key): _plain(below, where, left) for key, below in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(below, where, left) for below in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _key(key: object) -> str:
+    return str(key).lower() if isinstance(key, bool) or key is None else str(key)
+
+
+def _known(fields: dict[str, Any]) -> dict[str, Any]:
+    """Take the fields that need no looking up."""
+    known: dict[str, Any] = {
+        "code": _read_code(fields.pop("code", None), fields),
+        "parameters": facts_of(fields.pop("parameters", None), "parameters"),
+        "metrics": facts_of(fields.pop("metrics", None), "metrics"),
+        "environment": _read_environment(fields.pop("environment", None)),
+        "command": _read_command(fields.pop("command", None)),
+        "exit_status": number_of(fields.pop("exit_status", None), "exit_status"),
+    }
+    seed = fields.pop("seed", None)
+    known["seed"] = seed if type(seed) is int else text_of(seed, "seed")
+    for name in ("host", "started_at", "ended_at"):
+        known[name] = text_of(fields.pop(name, None), name)
+    return {name: value for name, value in known.items() if value is not None}
+
+
+_KNOWN_FIELDS = (
+    *("run_id", "code_commit", "data_snapshot", "params", "env", "outputs", "metrics"),
+    *("code", "data", "parameters", "environment", "repository", "dirty", "seed", "host"),
+    *("command", "exit_status", "started_at", "ended_at", "by", "note"),
+)
+
+
+def _read_code(value: object, fields: dict[str, Any]) -> Code | None:
+    """Read a commit, or a mapping; `repository` and `dirty` may also stand beside a commit."""
+    if isinstance(value, Mapping):
+        found = _spelled(value, {"repo": "repository"}, "code")
+    else:
+        found = {"commit": value}
+        for name in ("repository", "dirty"):
+            if name in fields:
+                found[name] = fields.pop(name)
+    commit = text_of(found.pop("commit", None), "code.commit")
+    code = (
+        _flag(found.pop("dirty", None), "code.dirty"),
+        text_of(found.pop("repository", None), "code.repository"),
+        number_of(found.pop("untracked", None), "code.untracked"),
+        text_of(found.pop("directory", None), "code.directory"),
+    )
+    if found:
+        _refuse(found, ("commit", "dirty", "repository", "untracked", "directory"), "code")
+    if commit is None and any(each is not None for each in code):
+        raise UsageError("the code has no commit")
+    return None if commit is None else Code(commit, *code)
+
+
+def _read_environment(value: object) -> Environment | None:
+    if isinstance(value, list):
+        value = {"packages": value}
+    if not isinstance(value, Mapping):
+        text = text_of(value, "env")
+        return None if text is None else Environment(extra={"text": text})
+    found = _spelled(value, _ENVIRONMENT_SPELLINGS, "env")
+    known = {
+        name: text_of(found.pop(name, None), f"env.{name}")
+        for name in ("python", "lock_file", "lock_hash", "image", "platform")
+    }
+    extra = found.pop("extra", None)
+    more = {"extra": extra} if extra is not None and not isinstance(extra, Mapping) else extra
+    return Environment(**known, extra=facts_of({**found, **(more or {})}, "env"))
+
+
+def _read_command(value: object) -> tuple[str, ...]:
+    if isinstance(value, list) and all(isinstance(word, str) for word in value):
+        return tuple(value)
+    text = text_of(value, "command")
+    try:
+        return () if text is None else tuple(shlex.split(text))
+    except ValueError as error:
+        raise UsageError(f"the command is no command line: {error}") from error
+
+
+def _read_use(value: object, label: str | None, where: str) -> Named:
+    if isinstance(value, Mapping):
+        found = _spelled(
+            value,
+            dict.fromkeys(_ID_KEYS[1:], _ID_KEYS[0]) | {"ref": "reference", "uri": "store"},
+            where,
+        )
+        names = ("snapshot_id", "reference", "path", "store")
+        snapshot, said, path, store = (
+            text_of(found.pop(name, None), f"{where}.{name}") for name in names
+        )
+        if found:
+            _refuse(found, names, where)
+    else:
+        snapshot, said, path, store = text_of(value, where), None, None, None
+    if snapshot is None and said is None:
+        raise UsageError(
+            f"{where} names {shown(label or path or '')} without an ID",
+            hint="Push it, and write down the ID that the push printed.",
+        )
+    reference = None if said is None else parse_reference(said)
+    if label is not None and "@" in label and reference is None:
+        reference, label = parse_reference(label), None
+    if snapshot is None:
+        assert reference is not None
+        return Named(reference, path or label, _store(store))
+    return Named(_parse_named(snapshot, where), path or label, _store(store), reference)
+
+
+def _parse_named(text: str, where: str) -> SnapshotId | Reference:
+    try:
+        return parse_id_or_reference(text)
+    except InvalidId as neither:
+        raise InvalidId(
+            f"{where}: {neither.message}",
+            hint="Write an ID, as `snapctl push` prints it, or a reference: NAME@v1.2.0.",
+        ) from neither
+
+
+def _store(text: str | None) -> str | None:
+    return None if text is None else str(parse_store_uri(text))
+
+
+def _flag(value: object, where: str) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    text = text_of(value, where)
+    if text is None:
+        return None
+    words = {"true": True, "yes": True, "false": False, "no": False}
+    if text.lower() not in words:
+        raise UsageError(f"{where} is neither true nor false: {shown(text)}")
+    return words[text.lower()]
+
+
+def number_of(value: object, where: str) -> int | None:
+    """Read a whole number from 0 on; None if nothing is there."""
+    text = text_of(value, where)
+    if text is None:
+        return None
+    if not text.isdecimal() or not text.isascii() or len(text) > 18:
+        raise UsageError(f"{where} is no whole number: {shown(text)}")
+    return int(text)
+
+
+def _spelled(values: Mapping[Any, Any], spellings: Mapping[str, str], where: str) -> dict[str, Any]:
+    """Bring the names of fields to one spelling; raises `UsageError` for two of one."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = spellings.get(str(key), str(key))
+        if name in found:
+            raise UsageError(f"{where} has {shown(name)} twice, as {shown(str(key))} too")
+        found[name] = value
+    return found
+
+
+def _refuse(left: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    name = min(left)
+    near = nearest(name, known)
+    said = f" (did you mean {near[0]}?)" if near else ""
+    raise InvalidName(
+        f"{where} has a field {shown(name)}, which is not known{said}",
+        hint="Further facts go into params, metrics or env.",
+    )
