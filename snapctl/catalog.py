@@ -17,6 +17,7 @@ import click
 
 from snapctl.context import Context
 from snapctl.frame import Decorated
+from snapctl.registering import author_of
 from snapctl.stores import with_store
 from snapd.disk.catalog import OwnRecord
 from snapd.disk.pushed import PushedSnapshots
@@ -150,6 +151,15 @@ def record_here(
         OwnRecord(catalog.path).add(location, snapshot_id, now_ms=at_ms, by=by)
     except SnapsyncError as error:
         context.output.note(f"not recorded here: {error.message}")
+
+
+def record_directory(
+    context: Context, catalog: Catalog, path: str, snapshot_id: SnapshotId
+) -> None:
+    """Record in the user's own record what is in a directory now."""
+    location = absolute_root(Path(path))
+    by = author_of(context.environment.get("SNAPSYNC_BY"), "").by
+    record_here(context, catalog, location, snapshot_id, by)
 
 
 def read_stores(

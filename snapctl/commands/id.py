@@ -26,6 +26,11 @@ from snapd.model.manifest import Manifest
 @click.argument("path", required=False, type=click.Path())
 @walk_options
 @stat_cache_option
+@click.option(
+    "--catalog",
+    metavar="NAME|FILE",
+    help="Note the ID in a record of your own, which `snapctl revisions --location PATH` reads.",
+)
 def command(
     context: Context,
     path: str | None,
@@ -33,6 +38,7 @@ def command(
     no_follow: bool,
     jobs: int,
     no_stat_cache: bool,
+    catalog: str | None,
 ) -> None:
     """Print the snapshot ID of the directory PATH, or of a manifest on standard input.
 
@@ -43,7 +49,12 @@ def command(
         print_summary(context, _from_stdin())
     else:
         flags = WalkFlags(exclude, no_follow, jobs, no_stat_cache)
-        print_summary(context, identify_directory(context, path, flags, "id"))
+        summary = identify_directory(context, path, flags, "id")
+        if catalog is not None:
+            from snapctl.catalog import Catalog, record_directory
+
+            record_directory(context, Catalog.chosen(context, catalog), path, summary.snapshot_id)
+        print_summary(context, summary)
 
 
 def print_summary(context: Context, summary: Summary) -> None:

@@ -40,6 +40,12 @@ from snapd.model.manifest import Manifest
     help="json: a list of the files with path, size and hashes, which `verify --manifest` checks.",
 )
 @click.option("--sha256", is_flag=True, help="With --format json: every file's SHA-256, too.")
+@click.option(
+    "--catalog",
+    metavar="NAME|FILE",
+    help="Note the directory's ID in a record of your own, which `snapctl revisions` reads."
+    "  [env: SNAPSYNC_CATALOG]",
+)
 @walk_options
 @stat_cache_option
 @cache_dir_option
@@ -53,6 +59,7 @@ def command(
     form: str,
     sha256: bool,
     cache_dir: str | None,
+    catalog: str | None,
     exclude: Sequence[str],
     no_follow: bool,
     jobs: int,
@@ -85,6 +92,10 @@ def command(
     tree = walk_directory(
         context, path or ".", WalkFlags(exclude, no_follow, jobs, no_stat_cache), "manifest"
     )
+    if catalog is not None or context.environment.get("SNAPSYNC_CATALOG"):
+        from snapctl.catalog import Catalog, record_directory
+
+        record_directory(context, Catalog.chosen(context, catalog), path or ".", tree.manifest.id)
     if context.output.as_json:
         _print_json(context, tree.manifest, partial(_absolute, tree) if absolute else str)
         return
