@@ -12,6 +12,7 @@ from snapctl.frame import verb
 from snapctl.walking import WalkFlags, identify_directory, stat_cache_option, walk_options
 from snapd.disk.stat_cache import Summary
 from snapd.model.errors import ManifestRefused, UsageError
+from snapd.model.ids import SnapshotId
 from snapd.model.manifest import Manifest
 
 
@@ -53,7 +54,8 @@ def command(
         if catalog is not None:
             from snapctl.catalog import Catalog, record_directory
 
-            record_directory(context, Catalog.chosen(context, catalog), path, summary.snapshot_id)
+            chosen = Catalog.chosen(context, catalog)
+            record_directory(context, chosen, path, SnapshotId(summary.snapshot_id))
         print_summary(context, summary)
 
 
