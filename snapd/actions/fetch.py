@@ -114,9 +114,8 @@ class Fetcher:
                 failed.append((ref, outcome))
             elif outcome.facts is not None:
                 arrived.append((ref, outcome.facts))
-        if arrived:
-            # Many notes are written to the index now and then, which may take its time.
-            await to_thread.run_sync(self.blobs.note_verified, arrived)
+        if self.blobs.note_verified(arrived):
+            await to_thread.run_sync(self.blobs.write_notes)
         return failed
 
     async def fetch_large(

@@ -18,7 +18,7 @@ from pathlib import Path
 from snapd.disk import fsops
 from snapd.disk.publishing import PERMISSION_BITS, SHARDS, Press, StatFacts, blob_name, hash_file
 from snapd.disk.quarantine import Exhibit
-from snapd.disk.records import Facts
+from snapd.disk.records import Facts, Records
 from snapd.disk.writers import BlobWriter, LargeBlobWriter, OnBytes
 from snapd.model.eviction import PREFIX_DIGITS, holds
 from snapd.model.ids import Digest
@@ -41,16 +41,23 @@ CENSUS_OBJECTS = 2000
 class Blobs:
     """All verified objects of the cache. Safe to use from many threads; every call blocks."""
 
-    def __init__(self, press: Press) -> None:
+    def __init__(self, press: Press, records: Records) -> None:
         self.root = press.root
         self.shards = {name.encode(): fd for name, fd in zip(SHARDS, press.shards, strict=True)}
         """The directories by the first two digits of the digests that they hold."""
         self._press = press
+        self._records = records
 
-    def note_verified(self, arrived: Iterable[tuple[ObjectRef, StatFacts]]) -> None:
-        """Take note of objects that another process of ours hashed and published."""
-        for ref, facts in arrived:
-            self._press.note_verified(ref.digest, ref.mode, facts)
+    def note_verified(self, arrived: Iterable[tuple[ObjectRef, StatFacts]]) -> bool:
+        """Take note of objects that another process of ours hashed and published.
+
+        Does not block. True: so much is noted that `write_notes` is due.
+        """
+        return self._records.note_arrived(arrived)
+
+    def write_notes(self) -> None:
+        """Write down what was noted."""
+        self._records.flush()
 
     def shard(self, digest: Digest) -> int:
         """Give the descriptor of the directory in which an object lies or would lie."""

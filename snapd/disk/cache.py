@@ -399,7 +399,7 @@ def _open(
             on_verified=records.note,
         )
         stack.callback(press.close)
-        blobs = Blobs(press)
+        blobs = Blobs(press, records)
         manifests = Manifests(root / "manifests", staging, quarantine, durable=fsync == "batch")
         stack.callback(manifests.close)
         trees = Trees(root / "trees", blobs, staging)

@@ -17,6 +17,7 @@ from snapd.disk.index import BlobRow, Index
 from snapd.model.errors import SnapsyncError
 from snapd.model.eviction import blob_key
 from snapd.model.ids import Digest
+from snapd.model.plan import ObjectRef
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,14 @@ class Records:
         self._notes[blob_key(digest, mode)] = (*facts, int(self._now()))
         if len(self._notes) >= _NOTES_MAX:
             self.flush()
+
+    def note_arrived(self, arrived: Iterable[tuple[ObjectRef, tuple[int, int, int, int]]]) -> bool:
+        """Take note of several such blobs, without ever waiting; True: `flush` is due."""
+        now = int(self._now())
+        self._notes.update(
+            {blob_key(ref.digest, ref.mode): (*facts, now) for ref, facts in arrived}
+        )
+        return len(self._notes) >= _NOTES_MAX
 
     def remember(self, key: int, record: Record) -> None:
         """Take note of a record; it is written down with many others, or lost."""

@@ -11,7 +11,8 @@ from snapd.disk import records as records_module
 from snapd.disk.index import Index
 from snapd.disk.records import Facts, Records, Seen
 from snapd.model.eviction import blob_key
-from snapd.model.ids import Digest
+from snapd.model.ids import Digest, digest_of
+from snapd.model.plan import ObjectRef
 
 DIGEST = Digest("ab" * 32)
 SECOND_NS = 1_000_000_000
@@ -53,6 +54,18 @@ def test_notes_are_bounded(records: Records, index: Index, monkeypatch: pytest.M
         records.remember(number, (1, 2, 3, 4, 5))
     assert len(index.blobs(range(25))) == 20
     assert len(records.find(range(25))) == 25
+
+
+def test_notes_of_what_arrived_wait_for_somebody_who_may_block(
+    records: Records, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records_module, "_NOTES_MAX", 3)
+    refs = [ObjectRef(digest_of(bytes([number])), 0o644, 1, "x") for number in range(4)]
+    keys = [blob_key(ref.digest, ref.mode) for ref in refs]
+    assert not records.note_arrived((ref, (1, 2, 3, 4)) for ref in refs[:2])
+    assert records.note_arrived((ref, (1, 2, 3, 4)) for ref in refs[2:])
+    assert index.blobs(keys) == []
+    assert records.noted(keys) == [(1, 2, 3, 4, 42)] * 4
 
 
 def test_a_note_may_come_while_the_notes_are_written_down(records: Records, index: Index) -> None:
