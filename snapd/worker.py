@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import marshal
+import os
 import socket
 import subprocess
 import sys
@@ -61,6 +62,8 @@ def main(descriptor: int) -> None:
 
     terms, transfer, log, lanes = marshal.load(sys.stdin.buffer)
     set_up_logging(LogSettings(**log))
+    # Blobs have the modes of their names, whoever started the node.
+    os.umask(0)
     gc.freeze()
     gc.set_threshold(_GARBAGE_THRESHOLD)
     with socket.socket(fileno=descriptor) as connection, open_press(PressTerms(*terms)) as press:

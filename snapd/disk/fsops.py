@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ _IOPRIO_IDLE = 3 << 13
 _NOT_CACHED = frozenset({errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 _COPY_PIECE_BYTES = 1 << 26
 _READ_PIECE_BYTES = 1 << 20
+_PIECES_MAX = 1024
 
 FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the kernel says when a file system, a quota or a limit on file size is exhausted."""
@@ -113,6 +114,15 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
                 written += os.write(fd, view[written:])
 
 
+def write_pieces(fd: int, pieces: Sequence[bytes | bytearray]) -> None:
+    """Write all pieces, one after the other, at the file's position: in one call if that can be."""
+    for start in range(0, len(pieces), _PIECES_MAX):
+        some = pieces[start : start + _PIECES_MAX]
+        written = os.writev(fd, some)
+        if written < sum(map(len, some)):
+            write_all(fd, b"".join(some)[written:])
+
+
 def pwrite_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     """Write all of `data` at `offset`."""
     written = os.pwrite(fd, data, offset)
@@ -187,9 +197,9 @@ def can_link_unnamed(dir_fd: int, probe_name: str) -> bool:
     return True
 
 
-def open_unnamed(dir_fd: int) -> int:
-    """Open a new file without a name, mode 0600, that vanishes unless `link_unnamed` names it."""
-    return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
+def open_unnamed(dir_fd: int, mode: int = 0o600) -> int:
+    """Open a new file without a name that vanishes unless `link_unnamed` names it."""
+    return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode, dir_fd=dir_fd)
 
 
 def link_unnamed(fd: int, name: str, dir_fd: int) -> None:

@@ -192,20 +192,45 @@ class Press:
             def place(name: str) -> None:
                 fd = os.open(name, _CREATE, 0o600, dir_fd=self.quarantine.fd)
                 try:
-                    for piece in pieces:
-                        fsops.write_all(fd, piece)
+                    fsops.write_pieces(fd, pieces)
                 finally:
                     os.close(fd)
 
             received = Received(actual, sum(map(len, pieces)), source)
             raise self._mismatch(ref, received, place)
         try:
+            if self._unnamed and not self.seal.state.active:
+                return self._publish_pieces(ref, pieces)
             with self.stage(ref.digest) as staged:
-                for piece in pieces:
-                    fsops.write_all(staged.fd, piece)
+                fsops.write_pieces(staged.fd, pieces)
                 return self._publish_verified(staged, ref)
         except OSError as exc:
             raise self.failure(ref, exc) from exc
+
+    def _publish_pieces(
+        self, ref: ObjectRef, pieces: Sequence[bytes | bytearray]
+    ) -> StatFacts | None:
+        """Publish verified bytes in as few system calls as can be: this runs for every object.
+
+        The file has its mode from the start, since it has no name as long as bytes are missing. The
+        look at it that is due anyway tells if the umask or an ACL took something away.
+        """
+        digest, mode = ref.digest, ref.mode & PERMISSION_BITS
+        shard = self.shard(digest)
+        fd = fsops.open_unnamed(shard, mode)
+        try:
+            fsops.write_pieces(fd, pieces)
+            try:
+                fsops.link_unnamed(fd, blob_name(digest, ref.mode), shard)
+            except FileExistsError:
+                return None
+            found = os.fstat(fd)
+            if found.st_mode & 0o7777 != mode:
+                os.fchmod(fd, mode)
+                found = os.fstat(fd)
+            return found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+        finally:
+            os.close(fd)
 
     def settle_file(self, ref: ObjectRef, staged: StagedFile, received: Received) -> None:
         """Publish a staged file if its bytes are right; raises as `settle_pieces` does."""

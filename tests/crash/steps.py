@@ -26,7 +26,7 @@ _CALLS = (
     "utime",
     "fsync",
 )
-_WRITES = ("write", "pwrite")
+_WRITES = ("write", "pwrite", "writev")
 _MAKING = os.O_CREAT | (os.O_TMPFILE & ~os.O_DIRECTORY)
 _OWN = ("syncfs", "_renameat2", "reflink")
 
@@ -71,7 +71,9 @@ def arm(is_last: Callable[[str], bool], victims: Callable[[], list[int]] = _only
             if is_last(name):
                 if torn:
                     fd, data, *offset = arguments
-                    real(fd, bytes(data)[: len(data) // 2], *offset)
+                    data = b"".join(data) if name == "writev" else bytes(data)
+                    half = data[: len(data) // 2]
+                    real(fd, [half] if name == "writev" else half, *offset)
                 for pid in victims():
                     kill(pid, signal.SIGKILL)
             return real(*arguments, **options)

@@ -172,3 +172,21 @@ def test_io_stays_as_it_is_on_machines_whose_call_is_unknown(
     monkeypatch.setattr(platform, "machine", lambda: "pdp11")
     with fsops.idle_io():
         pass
+
+
+def test_pieces_are_written_whole_however_many_and_however_little_a_call_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = [os.urandom(1 + number % 7) for number in range(2500)]
+    real, calls = os.writev, []
+
+    def short(fd: int, some: list[bytes]) -> int:
+        calls.append(len(some))
+        return real(fd, some[: len(some) // 2])
+
+    monkeypatch.setattr(os, "writev", short)
+    fd = os.open(tmp_path / "x", os.O_WRONLY | os.O_CREAT)
+    fsops.write_pieces(fd, pieces)
+    os.close(fd)
+    assert (tmp_path / "x").read_bytes() == b"".join(pieces)
+    assert calls == [1024, 1024, 452]

@@ -55,3 +55,18 @@ def test_hashing_a_file_starts_at_its_beginning(tmp_path: Path) -> None:
     os.lseek(fd, 77, os.SEEK_SET)
     assert hash_file(fd) == digest_of(body)
     os.close(fd)
+
+
+def test_pieces_are_published_under_their_mode_whatever_the_umask(press: Press) -> None:
+    before = os.umask(0o077)
+    try:
+        for mode in (0o644, 0o755, 0o444, 0o4755):
+            ref = ref_of(f"{mode}".encode(), mode)
+            facts = press.settle_pieces(ref, [f"{mode}".encode()], "")
+            (published,) = press.root.glob(f"*/{blob_name(ref.digest, mode)}")
+            found = published.stat()
+            assert stat.S_IMODE(found.st_mode) == mode & 0o777
+            assert facts == (found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
+            assert press.settle_pieces(ref, [f"{mode}".encode()], "") is None
+    finally:
+        os.umask(before)
