@@ -14,13 +14,15 @@ from snapctl.frame import config_option, store_option, verb
 from snapctl.registering import one_line, with_registry
 from snapd.model.datasets import version_not_found
 from snapd.model.errors import InvalidReference, NothingThen, RegistryUnreadable
+from snapd.model.lineage import Names
 from snapd.model.model_history import Event
 from snapd.model.models import Model, ModelVersion
 from snapd.model.receipts import format_moment
 from snapd.model.references import Reference, parse_reference
-from snapd.model.runs import Run
+from snapd.model.runs import Run, Use
 from snapd.model.stage_history import StageHistory, Stood, Then, parse_time
 from snapd.model.versions import parse_version
+from snapd.registry.lineage import read_names
 from snapd.registry.names import Registry
 from snapd.registry.runs import Runs
 
@@ -33,6 +35,7 @@ class _Answer:
     version: ModelVersion
     run: Run | None
     problem: str
+    names: Names
 
 
 @verb(
@@ -74,7 +77,8 @@ def command(context: Context, reference: str, moment: str | None, store: str) ->
         then = await _read_history(registry, model, named, at)
         if not then.stood:
             raise _nothing(model, named, at, then)
-        return model, [await _answer(registry, model, stood) for stood in then.stood]
+        names = await read_names(registry)
+        return model, [await _answer(registry, model, names, stood) for stood in then.stood]
 
     model, answers = with_registry(context, store, look)
     if context.output.as_json:
@@ -131,15 +135,16 @@ def _moment(event: Event) -> float:
     return parse_time(event.at)[0]
 
 
-async def _answer(registry: Registry, model: Model, stood: Stood) -> _Answer:
+async def _answer(registry: Registry, model: Model, names: Names, stood: Stood) -> _Answer:
     version = model.find(parse_version(stood.version))
     if not version.run:
-        return _Answer(stood, version, None, "no run was named when it was added")
+        return _Answer(stood, version, None, "no run was named when it was added", names)
     try:
         run = await Runs(registry).find(version.run)
     except RegistryUnreadable as error:
-        return _Answer(stood, version, None, error.message)
-    return _Answer(stood, version, run, "" if run else f"run {version.run} was never recorded")
+        return _Answer(stood, version, None, error.message, names)
+    problem = "" if run else f"run {version.run} was never recorded"
+    return _Answer(stood, version, run, problem, names)
 
 
 def _to_json(answer: _Answer) -> dict[str, Any]:
@@ -155,6 +160,10 @@ def _to_json(answer: _Answer) -> dict[str, Any]:
         "until": None if until is None else until.to_json(),
         "added": version,
         "run": None if answer.run is None else answer.run.to_json(),
+        "data": [
+            {"snapshot_id": each.snapshot_id, "called": _called(answer, each) or None}
+            for each in (answer.run.data if answer.run else ())
+        ],
         "run_problem": answer.problem or None,
     }
 
@@ -180,14 +189,17 @@ def _print(context: Context, model: Model, answer: _Answer) -> None:
         context.output.line(f"{name:<{width}}{value}")
 
 
+def _called(answer: _Answer, use: Use) -> str:
+    """Name a run's data as the record does, else as the store's datasets and models do now."""
+    return use.reference or ", ".join(each.title for each in answer.names.of(use.snapshot_id))
+
+
 def _run_lines(answer: _Answer) -> list[tuple[str, str]]:
     run = answer.run
     if run is None:
         return [("run", f"unknown: {answer.problem}")]
     lines = [("run", f"{run.run_id}, {run.started_at or run.at}")]
-    lines += [
-        ("data", " ".join(filter(None, (each.reference, each.snapshot_id)))) for each in run.data
-    ]
+    lines += [("data", f"{_called(answer, each)} {each.snapshot_id}".strip()) for each in run.data]
     if run.code is not None:
         state = {True: ", with changes that were not committed", False: "", None: ""}
         lines.append(("code", f"{run.code.commit}{state[run.code.dirty]}"))

@@ -92,7 +92,9 @@ def _lines(answer: Answer) -> Iterator[str]:
     yield from (f"made by   run {run_id}" for run_id in answer.known.made_by)
     yield from (f"used by   run {run_id}" for run_id in answer.known.used_by)
     yield from (f"pushed    {_push_line(push)}" for push in answer.known.pushes)
-    yield from (f"seen here {_push_line(push)}" for push in answer.here)
+    told = {(push.at_ms, push.location) for push in answer.known.pushes}
+    here = [push for push in answer.here if (push.at_ms, push.location) not in told]
+    yield from (f"seen here {_push_line(push)}" for push in here)
     for holding in answer.holding:
         yield f"part of   {holding.snapshot_id}{_names(answer, holding)}"
         yield from (f"          {found.path}" for found in holding.found[:_SHOWN_PATHS])

@@ -103,10 +103,10 @@ def title(node: Node) -> str:
         words += ["dirty"] if details.get("dirty") else []
         words += ["not recorded"] if details.get("recorded") is False else []
         words += ["unreadable"] if "error" in details else []
-        return f"run {_plain(node.title)}" + (f" ({', '.join(words)})" if words else "")
+        return _plain(f"run {node.title}" + (f" ({', '.join(words)})" if words else ""))
     words = [details["stage"]] if details.get("stage") else []
     words += ["deprecated"] if details.get("deprecated") else []
-    return _plain(node.title) + (f" ({', '.join(words)})" if words else "")
+    return _plain(node.title + (f" ({', '.join(words)})" if words else ""))
 
 
 def _line(graph: Graph, key: str) -> str:
@@ -119,7 +119,7 @@ def _line(graph: Graph, key: str) -> str:
 def _label(graph: Graph, key: str) -> list[str]:
     """Give the lines of a label: the names, or else the ID or the run."""
     node = graph.nodes[key]
-    said = node.title[:_SHORT] if node.kind == "snapshot" else title(node)
+    said = _plain(node.title[:_SHORT]) if node.kind == "snapshot" else title(node)
     more = ["..."] if key in graph.unexplored else []
     return [*(title(name) for name in graph.names_of(key)), said, *more]
 
@@ -135,7 +135,7 @@ def _steps(graph: Graph) -> list[Edge]:
 
 
 def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
 
 
 def _plain(text: str) -> str:
