@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
 BENCH_ARGS ?=
 
-.PHONY: help demo test guest-test image-test systemd-test cluster-test manifests lock api page-test fuzz unit lint fmt coverage bench bench-quick clean
+.PHONY: help demo demo-rollback test guest-test image-test systemd-test cluster-test manifests lock api page-test fuzz unit lint fmt coverage bench bench-quick clean
 
 help:
 	@echo "make demo         watch a snapshot travel: directory, S3, daemon, shared cache, checkout"
+	@echo "make demo-rollback  three nodes follow a model, a bad promotion, a rollback: how long it takes"
 	@echo "make test         the whole test suite, real S3 server included"
 	@echo "make lint         format, lint, types, import contracts"
 	@echo "make page-test    the page in a real browser; needs Chromium (apt-get install chromium)"
@@ -42,6 +43,9 @@ $(VENV)/.bench: $(VENV)/.dev
 
 demo: $(VENV)/.demo
 	@$(BIN)/python -m demo
+
+demo-rollback: $(VENV)/.demo
+	@$(BIN)/python -m demo.rollback
 
 test: $(VENV)/.dev $(VENV)/.prometheus
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
