@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from snapctl.context import Context
 from snapctl.frame import config_option, id_option, store_option, verb
@@ -12,12 +14,16 @@ from snapctl.references import resolve_here
 from snapctl.registering import author_of, author_options, certified, read_values
 from snapd.actions.publish import Certifier, publish_model
 from snapd.model.errors import UsageError
+from snapd.model.ids import SnapshotId
 from snapd.model.models import Model, check_stages
 from snapd.model.names import CARD_MAX_CHARACTERS
 from snapd.model.references import parse_version_reference
 from snapd.model.stages import NewVersion
 from snapd.model.values import read_number, read_value
 from snapd.registry.names import Registry
+
+NO_SNAPSHOT = SnapshotId("")
+"""Stands for the snapshot until everything else that was typed has been checked."""
 
 
 @verb(
@@ -26,10 +32,18 @@ from snapd.registry.names import Registry
         "snapctl model add iris_clf@v0.2.0 --id ID --store s3://models/prod",
         "snapctl model add iris_clf@v0.2.0 --id ID --run RUN --metric accuracy=0.93 --param lr=0.1",
         "snapctl model add iris_clf@v0.2.0 --id ID --card MODEL_CARD.md --alias champion",
+        "snapctl model add iris_clf@v0.3.0 --from models:/iris_clf/3 --store s3://models/prod",
     ],
 )
 @click.argument("version", metavar="NAME@VERSION")
-@id_option()
+@id_option(required=False)
+@click.option(
+    "--from",
+    "source",
+    metavar="URI",
+    help="Instead of --id: a model of MLflow, as models:/NAME/3, models:/NAME@ALIAS or"
+    " runs:/RUN/PATH. It is downloaded and pushed; metrics and parameters of its run are kept.",
+)
 @store_option()
 @click.option("--stage", metavar="STAGE", default="", help="Where it begins; the first stage.")
 @click.option("--run", metavar="RUN", default="", help="The ID of the run that made it.")
@@ -49,7 +63,8 @@ from snapd.registry.names import Registry
 def add(
     context: Context,
     version: str,
-    snapshot_id: str,
+    snapshot_id: str | None,
+    source: str | None,
     store: str,
     stage: str,
     run: str,
@@ -72,16 +87,31 @@ def add(
     wanted_stages = None if stages is None else check_stages(stages.split(","))
     measured = read_values(metrics, "--metric")
     given = read_values(parameters, "--param")
-    described = _read_card(card) if card is not None else ""
-    new = NewVersion(
-        resolve_here(context, snapshot_id, store),
+    told = NewVersion(
+        NO_SNAPSHOT,
         stage=stage,
         run=run,
         metrics={key: read_number(f"--metric {key[:80]}", text) for key, text in measured.items()},
         parameters={key: read_value(text) for key, text in given.items()},
-        card=described,
+        card=_read_card(card) if card is not None else "",
         aliases=aliases,
     ).checked()
+    if source is None:
+        if snapshot_id is None:
+            raise UsageError("name the snapshot with --id, or a model of MLflow with --from")
+        new = replace(told, snapshot_id=resolve_here(context, snapshot_id, store))
+    else:
+        _refuse_both()
+        from snapctl.mlflow_models import take_from_mlflow
+
+        taken = take_from_mlflow(context, source, store, (name, number), author.by)
+        author = author_of(by, note or taken.note)
+        new = replace(
+            told,
+            snapshot_id=taken.snapshot_id,
+            metrics={**taken.metrics, **told.metrics},
+            parameters={**taken.parameters, **told.parameters},
+        ).checked()
 
     async def publish(registry: Registry, certifier: Certifier) -> Model:
         return await publish_model(
@@ -93,6 +123,13 @@ def add(
         context.output.print_json({"name": name, "store": store, **added.to_json()})
     else:
         context.output.line(f"{name}@{added.version} is {added.snapshot_id}, in {added.stage}")
+
+
+def _refuse_both() -> None:
+    """Refuse an --id beside --from; one of the environment does not count then."""
+    named = click.get_current_context().get_parameter_source("snapshot_id")
+    if named is ParameterSource.COMMANDLINE:
+        raise UsageError("--id and --from exclude each other")
 
 
 def _read_card(path: str) -> str:

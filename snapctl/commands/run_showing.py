@@ -30,20 +30,33 @@ _IDS_MAX = 1_000_000
     examples=[
         "snapctl run show 20260301T090000Z-3f2a91c0 --store s3://models/prod",
         "snapctl run show iris-7 --yaml",
+        "snapctl run show iris-7 --openlineage",
     ],
 )
 @click.argument("run_id", metavar="RUN")
 @store_option()
 @click.option("--yaml", "as_yaml", is_flag=True, help="The record as YAML.")
+@click.option(
+    "--openlineage", is_flag=True, help="As events of OpenLineage, one a line: start and end."
+)
 @config_option
-def show(context: Context, run_id: str, store: str, as_yaml: bool) -> None:
+def show(context: Context, run_id: str, store: str, as_yaml: bool, openlineage: bool) -> None:
     """Show the record of a run: code, data, environment, outputs, metrics.
 
     With --yaml or --json it is the record itself, which `run record` reads.
     """
     parse_name(run_id)
     run = with_registry(context, store, lambda registry: Runs(registry).run(run_id))
-    if context.output.as_json:
+    if openlineage:
+        from snapd.model.openlineage import events_of
+
+        events = events_of(run, store)
+        if context.output.as_json and not context.output.events:
+            context.output.print_json(events)
+        else:
+            for event in events:
+                context.output.event(event)
+    elif context.output.as_json:
         context.output.print_json(run.to_json())
     elif as_yaml:
         context.output.line(render_yaml(run.to_json()).rstrip("\n"))
