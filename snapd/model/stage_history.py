@@ -99,7 +99,9 @@ def parse_time(text: str) -> tuple[float, bool]:
     try:
         moment = datetime.fromisoformat(text.strip())
         is_naive = moment.tzinfo is None
-        return (moment.replace(tzinfo=UTC) if is_naive else moment).timestamp(), not is_naive
+        # Also refuses a time whose year is no year in UTC.
+        moment = moment.replace(tzinfo=UTC) if is_naive else moment.astimezone(UTC)
+        return moment.timestamp(), not is_naive
     except (ValueError, OverflowError) as error:
         raise UsageError(
             f"not a time: {shown(text)}", hint="Write 2026-03-01T09:00:00Z, or +01:00 for a zone."
