@@ -111,6 +111,7 @@ class Follow:
         wanted = sighting.resolved.snapshot_id
         if before is None or before.resolved.snapshot_id != wanted:
             self._behind_since = changed_since(sighting.change, self._unchanged_at, now)
+            self._step_error = None  # it was about what was wanted before
             self._retargeted.set()
             if self._pulling is not None:
                 self._pulling.cancel()
