@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
+import shutil
+import tempfile
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from snapctl.context import Context
 from snapctl.frame import Decorated
-from snapctl.registering import author_of, certified
+from snapctl.in_use import Seen
+from snapctl.registering import author_of, certified, with_registry
 from snapd.actions.publish import Certifier
-from snapd.actions.record import record_run
-from snapd.model.errors import Interrupted, UsageError
+from snapd.actions.record import look_up, record_run
+from snapd.model.errors import Interrupted, RunExists
 from snapd.model.names import parse_name
-from snapd.model.references import Resolved
+from snapd.model.references import Resolved, parse_reference
 from snapd.model.registry import Author
 from snapd.model.runs import Run, new_run_id
 from snapd.model.uris import parse_store_uri
 from snapd.model.written_runs import Named, WrittenRun, read_named
 from snapd.registry.names import Registry
+from snapd.registry.runs import Runs
 from snapd.remote.base import RemoteStore
 from snapd.remote.opening import open_store, settings_for
 from snapd.runtime.observer import SilentObserver
@@ -80,12 +87,6 @@ def record_here(
     """Record a run and say where its references led; raises what `record_run` raises."""
     settings = context.settings()
 
-    def say(resolved: Resolved) -> None:
-        context.output.note(resolved.line())
-        if resolved.deprecated is not None:
-            why = f": {resolved.deprecated}" if resolved.deprecated else ""
-            context.output.note(f"{resolved.name}@{resolved.version} is deprecated{why}")
-
     async def record(registry: Registry, certifier: Certifier) -> Run:
         return await record_run(
             registry,
@@ -94,13 +95,21 @@ def record_here(
             author,
             certifier,
             open_other=lambda uri: opened(uri, settings),
-            on_resolved=say,
+            on_resolved=lambda resolved: say_resolved(context, resolved),
         )
 
     try:
         return certified(context, store, f"run {run_id}", deep, record)
     except Interrupted:
         raise Interrupted("interrupted: the run was not recorded") from None
+
+
+def say_resolved(context: Context, resolved: Resolved) -> None:
+    """Say on stderr where a reference led."""
+    context.output.note(resolved.line())
+    if resolved.deprecated is not None:
+        why = f": {resolved.deprecated}" if resolved.deprecated else ""
+        context.output.note(f"{resolved.name}@{resolved.version} is deprecated{why}")
 
 
 @asynccontextmanager
@@ -113,7 +122,98 @@ async def opened(uri: str, settings: Settings) -> AsyncGenerator[RemoteStore]:
         yield store
 
 
-def refuse_events(context: Context) -> None:
-    """Raise `UsageError` for `--events` where there are none."""
-    if context.output.events:
-        raise UsageError("there are no events here; --json prints one document")
+def look_first(
+    context: Context, store: str, run_id: str, data: tuple[Named, ...], *, is_named: bool
+) -> tuple[Named, ...]:
+    """Find out before a run whether it can be recorded, and where its references lead now.
+
+    Raises `RunExists` for an ID that is taken, and what keeps the store from being written to.
+    """
+    settings = context.settings()
+
+    async def look(registry: Registry) -> tuple[Named, ...]:
+        if is_named and (existing := await Runs(registry).find(run_id)) is not None:
+            raise RunExists(
+                f"{registry.store.uri} has a run {run_id} already, by {existing.by}", run_id=run_id
+            )
+        await registry.documents.check_writes()
+        return await look_up(
+            registry,
+            data,
+            open_other=lambda uri: opened(uri, settings),
+            on_resolved=lambda resolved: say_resolved(context, resolved),
+        )
+
+    return with_registry(context, store, look)
+
+
+def used_data(seen: list[Seen]) -> tuple[Named, ...]:
+    """Make data of what was seen in use."""
+    return tuple(
+        Named(
+            each.snapshot_id,
+            _from_here(each.path),
+            each.store,
+            parse_reference(each.reference) if each.reference else None,
+            is_proven=each.is_pulled,
+        )
+        for each in seen
+    )
+
+
+def _from_here(path: str | None) -> str | None:
+    """Name a path as the command would: below the working directory it is relative."""
+    if not path or not path.isprintable():
+        return None
+    with suppress(ValueError):
+        return str(Path(path).relative_to(Path.cwd()))
+    return path
+
+
+def keep_for_later(
+    context: Context,
+    written: WrittenRun,
+    run_id: str,
+    unpushed: Mapping[str, str],
+    report: Path,
+) -> str:
+    """Write down what is known of a run that could not be recorded, and give the file's path.
+
+    That is in the user's directory for state, else in the working directory. Outputs that are not
+    in the store stand there without an ID. `run record` reads the file.
+    """
+    document = written.to_json() | {"run_id": run_id}
+    missing = [{"path": name, "snapshot_id": None} for name in unpushed]
+    document["outputs"] = [*document["outputs"], *missing]
+    for directory in (_kept_directory(context), Path.cwd(), Path(tempfile.gettempdir())):
+        if directory is None:
+            continue
+        place = directory / f"{run_id}.json"
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _write_new(place, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+        except OSError:
+            continue
+        with suppress(OSError):
+            if report.stat().st_size:
+                shutil.copyfile(report, place.with_suffix(".reported"))
+        return str(place)
+    return "no file, for none could be written"
+
+
+def _kept_directory(context: Context) -> Path | None:
+    for variable, below in (("XDG_STATE_HOME", ""), ("HOME", ".local/state")):
+        base = context.environment.get(variable, "")
+        if base.startswith("/"):
+            return Path(base) / below / "snapsync" / "runs"
+    return None
+
+
+def _write_new(place: Path, text: str) -> None:
+    made = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+    try:
+        with open(made, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(text)
+        made.replace(place)
+    finally:
+        made.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from snapctl.used import note_use
 from snapd.model.errors import DaemonNotRunning, DaemonStopping, UsageError
 from snapd.model.ids import SnapshotId
 from snapd.model.references import Reference, Resolved, parse_id_or_reference
@@ -64,6 +65,7 @@ def _needed(store: str | None, reference: Reference) -> str:
 
 
 def _told(context: Context, resolved: Resolved) -> SnapshotId:
+    note_use(context, resolved.snapshot_id, reference=f"{resolved.name}@{resolved.version}")
     context.output.note(resolved.line())
     if resolved.deprecated is not None:
         why = f": {resolved.deprecated}" if resolved.deprecated else ""

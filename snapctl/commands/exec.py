@@ -27,6 +27,7 @@ from snapctl.frame import (
 from snapctl.holding import keeper
 from snapctl.obtaining import obtain, works_here
 from snapctl.references import resolve
+from snapctl.used import note_use
 from snapd.model.errors import SnapshotNotFound, UsageError
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import PullRequest
@@ -88,6 +89,7 @@ def command(
         tree = Path(view.tree)
     else:
         tree = _cached(wanted, holder.trees_directory())
+    note_use(context, wanted, path=str(tree), store=uri)
     variables = {"SNAPSYNC_TREE": str(tree), "SNAPSYNC_ID": wanted}
     _become(program, words, {**context.environment, **variables})
 

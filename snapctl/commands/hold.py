@@ -13,6 +13,7 @@ from snapctl.context import Context
 from snapctl.frame import id_option, patience_options, store_option, timeout_option, verb
 from snapctl.obtaining import obtain, works_here
 from snapctl.references import resolve
+from snapctl.used import note_use
 from snapd.model.errors import SnapsyncError, UsageError
 from snapd.model.jobs import JobView, PullRequest
 from snapd.model.leases import LeaseRequest, fit_reason
@@ -70,6 +71,7 @@ def command(
     seen = _held_by_process(context, LeaseRequest(wanted, "process", reason=fit_reason(reason)))
     view = obtain(context, request, here=False, cache_dir=None, patience=patience)
     try:
+        note_use(context, view.snapshot_id, path=view.tree, store=view.store)
         _tell(context, view)
         while True:
             if seen:

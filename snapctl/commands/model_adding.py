@@ -21,6 +21,7 @@ from snapd.model.references import parse_version_reference
 from snapd.model.stages import NewVersion
 from snapd.model.values import read_number, read_value
 from snapd.registry.names import Registry
+from snapd.registry.runs import Runs
 
 NO_SNAPSHOT = SnapshotId("")
 """Stands for the snapshot until everything else that was typed has been checked."""
@@ -114,6 +115,8 @@ def add(
         ).checked()
 
     async def publish(registry: Registry, certifier: Certifier) -> Model:
+        if run and not (await Runs(registry).run(run)).makes(new.snapshot_id):
+            context.output.note(f"the run {run} does not name this snapshot among its outputs")
         return await publish_model(
             registry, name, number, new, author, certifier, stages=wanted_stages
         )

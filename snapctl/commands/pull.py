@@ -25,6 +25,7 @@ from snapctl.holding import Keeper, keeper
 from snapctl.obtaining import obtain, works_here
 from snapctl.progress import seconds_taken
 from snapctl.references import resolve
+from snapctl.used import note_use
 from snapd.model.errors import UsageError
 from snapd.model.ids import parse_snapshot_id
 from snapd.model.jobs import JobView, Priority, PullRequest
@@ -134,6 +135,8 @@ def command(context: Context, snapshot_id: str, store: str, **options: Any) -> N
 
         dest = laid_out.destination if laid_out and not laid_out.dryrun else None
         write_receipt(context, view, dest, Path(asked.receipt))
+    dest = laid_out.destination if laid_out and not laid_out.dryrun else None
+    note_use(context, view.snapshot_id, path=str(dest or view.tree), store=view.store)
     _report(context, view, laid_out)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 import click
 
 from snapctl.context import Context
+from snapctl.file_hash import hash_of
 from snapctl.frame import config_option, store_option, verb
 from snapctl.recorded_runs import (
     author_of_written,
@@ -114,15 +114,6 @@ def _merged(written: WrittenRun, data: tuple[Any, ...], options: Mapping[str, An
     return replace(
         written, data=data or written.data, outputs=outputs or written.outputs, known=known
     )
-
-
-def hash_of(path: Path) -> str:
-    """Give `sha256:` and the hash of a file; raises `UsageError` naming what can't be read."""
-    try:
-        with path.open("rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-    except OSError as error:
-        raise UsageError(f"can't read {str(path)!r}: {error.strerror}") from error
 
 
 def _read(file: str) -> bytes:

@@ -12,6 +12,7 @@ from snapd.model.ids import SnapshotId
 from snapd.model.references import Reference, Resolved
 from snapd.model.registry import Author
 from snapd.model.runs import Run, Use
+from snapd.model.versions import parse_version
 from snapd.model.written_runs import Named, WrittenRun
 from snapd.registry.names import Registry
 from snapd.registry.runs import Runs
@@ -37,21 +38,19 @@ async def record_run(
     names, which `open_other` opens. Raises `RunExists` for an ID that is taken by another record,
     what `Runs.record`, `Registry.resolve` and `Certifier.prove` raise; then no record was written.
     """
-    home = str(registry.store.uri)
     written = replace(
-        written, data=_at_home(written.data, home), outputs=_at_home(written.outputs, home)
+        written,
+        data=await look_up(registry, written.data, open_other=open_other, on_resolved=on_resolved),
+        outputs=await look_up(
+            registry, written.outputs, open_other=open_other, on_resolved=on_resolved
+        ),
     )
-    found: dict[Named, Resolved | None] = {}
-    for store, group in _by_store((*written.data, *written.outputs)):
-        if store is None:
-            await _look(registry, group, found, on_resolved)
-        else:
-            async with open_other(store) as other:
-                await _look(Registry(other), group, found, on_resolved)
-    run = written.run(run_id, author, lambda named: named.use(found.get(named)))
+    run = written.run(run_id, author)
     runs = Runs(registry)
     if await runs.find(run_id) is None:
-        await _prove(registry, run, certifier, open_other)
+        proven = {each.named for each in (*written.data, *written.outputs) if each.is_proven}
+        uses = [use for use in (*run.data, *run.outputs) if use.snapshot_id not in proven]
+        await _prove(registry, uses, certifier, open_other)
     return await runs.record(run)
 
 
@@ -66,6 +65,31 @@ def _by_store(uses: Iterable[Named]) -> list[tuple[str | None, list[Named]]]:
     return list(groups.items())
 
 
+async def look_up(
+    registry: Registry, data: tuple[Named, ...], *, open_other: OpenStore, on_resolved: OnResolved
+) -> tuple[Named, ...]:
+    """Resolve the references of data now, before a run; each keeps where it led.
+
+    Raises what `Registry.resolve` raises.
+    """
+    found: dict[Named, Resolved | None] = {}
+    data = _at_home(data, str(registry.store.uri))
+    for store, group in _by_store(data):
+        if store is None:
+            await _look(registry, group, found, on_resolved)
+        else:
+            async with open_other(store) as other:
+                await _look(Registry(other), group, found, on_resolved)
+    return tuple(_led(each, found.get(each)) for each in data)
+
+
+def _led(named: Named, resolved: Resolved | None) -> Named:
+    if resolved is None or not isinstance(named.named, Reference):
+        return named
+    said = Reference(resolved.name, parse_version(resolved.version))
+    return replace(named, named=resolved.snapshot_id, said=said)
+
+
 async def _look(
     registry: Registry,
     group: list[Named],
@@ -76,7 +100,9 @@ async def _look(
     known: dict[Reference, Resolved] = {}
     for named in group:
         reference = named.reference()
-        if reference is None or (named.said and isinstance(reference.selector, str)):
+        if reference is None or named.is_proven:
+            continue
+        if named.said and isinstance(reference.selector, str):
             # Where a stage or an alias led then can't be told now.
             continue
         try:
@@ -90,22 +116,24 @@ async def _look(
                 f"{reference} is {resolved.snapshot_id}, and the run says that it is {named.named}",
                 hint="Write the ID alone, or correct it.",
             )
-        if reference not in known:
+        if reference not in known and named.said is None:
             on_resolved(resolved)
         known[reference] = found[named] = resolved
 
 
-async def _prove(registry: Registry, run: Run, certifier: Certifier, open_other: OpenStore) -> None:
+async def _prove(
+    registry: Registry, uses: list[Use], certifier: Certifier, open_other: OpenStore
+) -> None:
     """Raise what is wrong with a snapshot of the run, if anything is."""
     stores: dict[str | None, dict[SnapshotId, Use]] = {}
-    for use in (*run.data, *run.outputs):
+    for use in uses:
         stores.setdefault(use.store, {})[use.snapshot_id] = use
-    for store, uses in stores.items():
+    for store, there in stores.items():
         if store is None:
-            await _prove_each(registry, uses, certifier)
+            await _prove_each(registry, there, certifier)
         else:
             async with open_other(store) as other:
-                await _prove_each(Registry(other), uses, certifier)
+                await _prove_each(Registry(other), there, certifier)
 
 
 async def _prove_each(

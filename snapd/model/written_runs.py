@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -26,7 +26,7 @@ from snapd.model.errors import InvalidId, InvalidName, UsageError
 from snapd.model.facts import VALUES_MAX
 from snapd.model.ids import SnapshotId
 from snapd.model.names import parse_author, parse_name, parse_text, shown
-from snapd.model.references import Reference, Resolved, parse_id_or_reference, parse_reference
+from snapd.model.references import Reference, parse_id_or_reference, parse_reference
 from snapd.model.registry import Author
 from snapd.model.runs import SCHEMA, USES_MAX, Code, Environment, Run, Use, author_of_run
 from snapd.model.uris import parse_store_uri
@@ -63,17 +63,28 @@ class Named:
     path: str | None = None
     store: str | None = None
     said: Reference | None = None
+    is_proven: bool = False
+    """It needs no look at the store: this node pulled it from there, or pushed it, in the run."""
 
     def reference(self) -> Reference | None:
         """Give the reference that stands for it, or beside it."""
         return self.named if isinstance(self.named, Reference) else self.said
 
-    def use(self, resolved: Resolved | None) -> Use:
-        """Say it for good, with where its reference led."""
+    def to_json(self) -> dict[str, Any]:
+        """Render in the form that `run_as_written` reads."""
+        said = self.named if isinstance(self.named, Reference) else self.said
+        fields = {
+            "snapshot_id": None if isinstance(self.named, Reference) else self.named,
+            "reference": None if said is None else str(said),
+            "path": self.path,
+            "store": self.store,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def use(self) -> Use:
+        """Say it for good, once it is known which snapshot it is."""
         if isinstance(self.named, Reference):
-            assert resolved is not None
-            where = f"{resolved.name}@{resolved.version}"
-            return Use(resolved.snapshot_id, where, self.path, self.store)
+            raise UsageError(f"{self.named} has not been looked up")
         return Use(self.named, str(self.said) if self.said else None, self.path, self.store)
 
 
@@ -89,15 +100,23 @@ class WrittenRun:
     by: str | None = None
     note: str = ""
 
-    def run(self, run_id: str, author: Author, use: Callable[[Named], Use]) -> Run:
-        """Make the record, of which `use` tells the snapshots; raises `InvalidName`."""
+    def run(self, run_id: str, author: Author) -> Run:
+        """Make the record once all references were looked up; raises `InvalidName`."""
         return Run(
             run_id=run_id,
-            data=tuple(map(use, self.data)),
-            outputs=tuple(map(use, self.outputs)),
+            data=tuple(each.use() for each in self.data),
+            outputs=tuple(each.use() for each in self.outputs),
             **author_of_run(author),
             **self.known,
         ).checked()
+
+    def to_json(self) -> dict[str, Any]:
+        """Render what is known, in the form that `run_as_written` reads."""
+        plain = Run("unnamed", "", "", "", **self.known).to_json()
+        for name in ("schema", "run_id"):
+            del plain[name]
+        uses = {"data": self.data, "outputs": self.outputs}
+        return plain | {name: [each.to_json() for each in there] for name, there in uses.items()}
 
 
 def run_as_written(document: object) -> WrittenRun:

@@ -131,6 +131,10 @@ class Documents:
         found = await self.read(key, bytes)
         return None if found is None else found.etag
 
+    async def check_writes(self) -> None:
+        """Raise, before much is done, what would keep documents from being written."""
+        await self._check_conditions()
+
     async def create(self, key: str, data: bytes) -> bool:
         """Write a document that never changes; False if there is one, which is left as it is.
 
