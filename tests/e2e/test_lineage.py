@@ -1,0 +1,402 @@
+"""Where bytes are from and what they led to, through the installed commands on real stores."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.installed import Host, Ran, write_files
+from tests.servers.seaweed import Seaweed
+
+MOMENT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}"
+WRITERS = 6
+
+MANY_EVENTS = """
+import sys, time
+import anyio
+from snapd.model.registry import Author
+from snapd.model.settings import TransferSettings
+from snapd.model.stages import remove_alias, set_alias
+from snapd.model.uris import parse_store_uri
+from snapd.model.versions import parse_version
+from snapd.registry.names import Registry
+from snapd.remote.directory import DirectoryStore
+
+def change(model):
+    for _ in range(150):
+        model = set_alias(model, "best", parse_version("v1.0.0"), author)
+        model = remove_alias(model, "best", author)
+    return model
+
+registry = Registry(DirectoryStore(parse_store_uri(sys.argv[1]), TransferSettings()))
+for turn in range(3):
+    author = Author("ann", time.time(), f"t{turn}")
+    anyio.run(registry.change_model, "clf", change, author)
+"""
+
+
+@pytest.fixture
+def file_store(tmp_path: Path) -> str:
+    return f"file://{tmp_path}/store"
+
+
+def said(host: Host, *words: str | Path, code: int = 0, **extra: str) -> list[str]:
+    ran = host.snapctl(*words, extra=extra)
+    assert ran.code == code, ran.stderr
+    return ran.stdout.splitlines()
+
+
+def push(host: Host, tmp_path: Path, store: str, text: str, *more: str) -> str:
+    """Push a directory that holds this text alone; the same directory for the same `more`."""
+    source = write_files(tmp_path / "source", {"text": text.encode()})
+    [snapshot_id] = said(host, "push", source, "--store", store, *more)
+    return snapshot_id
+
+
+def record_run(host: Host, tmp_path: Path, store: str, run_id: str, **fields: Any) -> None:
+    document = {"run_id": run_id, "code_commit": "1a2b3c4d5e6f", **fields}
+    path = tmp_path / f"{run_id}.json"
+    path.write_text(json.dumps(document))
+    ran = host.snapctl("run", "record", path, "--store", store)
+    assert ran.code == 0, ran.stderr
+
+
+# The record of pushes
+
+
+def check_chain(host: Host, tmp_path: Path, store: str) -> None:
+    first, second = push(host, tmp_path, store, "a"), push(host, tmp_path, store, "b")
+    assert push(host, tmp_path, store, "b") == second, "the newest one is not recorded again"
+    assert push(host, tmp_path, store, "a") == first
+    for where in (
+        ("--store", store),
+        ("--location", store),
+        ("--catalog", "other", "--store", store),
+    ):
+        lines = said(host, "revisions", *where)
+        patterns = [
+            f'{{"created_at":"{MOMENT}","id":"{one}","previous_id":{before}}}'
+            for one, before in ((first, f'"{second}"'), (second, f'"{first}"'), (first, "null"))
+        ]
+        assert len(lines) == 3
+        for line, pattern in zip(lines, patterns, strict=True):
+            assert re.fullmatch(pattern, line)
+    lines = said(host, "revisions", "--store", store)
+    newest = json.loads(lines[0])["created_at"]
+    assert said(host, "locations", "--store", store) == [
+        f'{{"created_at":"{newest}","id":"{first}","location":"{store}"}}'
+    ]
+    assert said(host, "ancestors", "--id", first, "--store", store) == [
+        f'{{"created_at":"{newest}","id":"{second}","location":"{store}"}}'
+    ]
+    assert said(host, "ancestors", "--id", first, "--location", "s3://else") == []
+    document = json.loads(
+        "".join(said(host, "revisions", "--store", store, "--limit", "1", "--json"))
+    )
+    assert document["more"] is True
+    assert [row["id"] for row in document["revisions"]] == [first]
+
+
+def test_every_push_is_recorded_in_a_directory(host: Host, file_store: str, tmp_path: Path) -> None:
+    check_chain(host, tmp_path, file_store)
+
+
+def test_every_push_is_recorded_in_a_bucket(
+    cloud_host: Host, s3_store: Callable[[], str], tmp_path: Path
+) -> None:
+    check_chain(cloud_host, tmp_path, s3_store())
+
+
+def test_somebody_elses_pushes_are_read_and_ones_own_without_the_store(
+    host: Host, file_store: str, tmp_path: Path
+) -> None:
+    other = Host(tmp_path / "other")
+    theirs = push(other, tmp_path, file_store, "theirs")
+    mine = push(host, tmp_path, file_store, "mine")
+    rows = [json.loads(line) for line in said(host, "revisions", "--store", file_store)]
+    assert [(row["id"], row["previous_id"]) for row in rows] == [(mine, theirs), (theirs, None)]
+    shutil.move(tmp_path / "store", tmp_path / "moved")
+    rows = [json.loads(line) for line in said(host, "revisions", "--location", file_store)]
+    assert [(row["id"], row["previous_id"]) for row in rows] == [(mine, None)]
+    assert [json.loads(line)["location"] for line in said(host, "locations")] == [file_store]
+
+
+def test_ids_are_those_of_snapdir_and_a_push_of_it_leaves_no_record(
+    host: Host, file_store: str, tmp_path: Path
+) -> None:
+    (tmp_path / "store").mkdir()
+    source = write_files(tmp_path / "source", {"text": b"a"})
+    theirs = host.snapdir("push", source, file_store)
+    assert said(host, "revisions", "--store", file_store) == []
+    assert push(host, tmp_path, file_store, "a") == theirs
+    [row] = map(json.loads, said(host, "revisions", "--store", file_store))
+    assert list(row) == ["created_at", "id", "previous_id"]
+    assert (row["id"], row["previous_id"]) == (theirs, None)
+    assert host.snapdir("verify", theirs, file_store) == "True", "the record disturbs it not"
+
+
+def test_none_keeps_no_record_and_asks_none(host: Host, file_store: str, tmp_path: Path) -> None:
+    push(host, tmp_path, file_store, "a", "--catalog", "none")
+    assert not (tmp_path / "store" / "registry").exists()
+    assert not list(host.root.rglob("*.jsonl"))
+    ran = host.snapctl("revisions", "--store", file_store, extra={"SNAPSYNC_CATALOG": "none"})
+    assert (ran.code, ran.stdout) == (0, "")
+    assert ran.stderr == "catalog disabled (--catalog none): nothing to query\n"
+    ran = host.snapctl("revisions", "--json")
+    assert (ran.code, ran.error["message"]) == (2, "missing --location option")
+
+
+def test_directories_are_recorded_when_asked(host: Host, tmp_path: Path) -> None:
+    source = write_files(tmp_path / "dätä", {"text": b"a"})
+    record = tmp_path / "record.jsonl"
+    first = said(host, "id", source, "--catalog", record)[0]
+    write_files(source, {"text": b"b"})
+    said(host, "manifest", source, SNAPSYNC_CATALOG=str(record))
+    said(host, "manifest", source)
+    second = said(host, "id", source, SNAPSYNC_CATALOG=str(record))[0]
+    rows = said(host, "revisions", "--location", source, "--catalog", record)
+    found = [json.loads(row) for row in rows]
+    assert [(row["id"], row["previous_id"]) for row in found] == [(second, first), (first, None)]
+    [line] = said(host, "locations", "--catalog", record)
+    assert f'"location":"{source}"' in line
+    theirs = tmp_path / "catalog.redb"
+    theirs.write_bytes(b"redb\x1a\n")
+    ran = host.snapctl("id", source, "--catalog", theirs)
+    assert (ran.code, ran.stdout.strip()) == (0, second), "a failure to record is no failure"
+    assert "not a record of this program" in ran.stderr
+    assert theirs.read_bytes() == b"redb\x1a\n"
+
+
+@contextmanager
+def no_writes_below(seaweed: Seaweed, store: str, below: str) -> Iterator[None]:
+    bucket, _, prefix = store.removeprefix("s3://").partition("/")
+    statement = {
+        "Sid": "names",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": ["s3:PutObject"],
+        "Resource": [f"arn:aws:s3:::{bucket}/{prefix}/{below}*"],
+    }
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    with closing(seaweed.client()) as client:
+        client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+        try:
+            yield
+        finally:
+            client.delete_bucket_policy(Bucket=bucket)
+
+
+def test_who_may_not_write_to_the_registry_may_push(
+    cloud_host: Host, seaweed: Seaweed, s3_store: Callable[[], str], tmp_path: Path
+) -> None:
+    store = s3_store()
+    source = write_files(tmp_path / "source", {"text": b"a"})
+    with no_writes_below(seaweed, store, "registry/"):
+        ran = cloud_host.snapctl("push", source, "--store", store)
+    assert ran.code == 0, ran.stderr
+    notes = [line for line in ran.stderr.splitlines() if "not recorded" in line]
+    assert len(notes) == 1
+    assert "the push is done, but not recorded in the store" in notes[0]
+    assert cloud_host.snapctl("verify", "--id", ran.stdout.strip(), "--store", store).code == 0
+    [row] = said(cloud_host, "revisions", "--store", store)
+    assert json.loads(row)["id"] == ran.stdout.strip(), "one's own record has it"
+
+
+def test_many_pushes_at_once_are_all_recorded(host: Host, file_store: str, tmp_path: Path) -> None:
+    processes = []
+    for number in range(WRITERS):
+        source = write_files(tmp_path / f"source-{number}", {"text": str(number).encode()})
+        processes.append(host.start("snapctl", "push", source, "--store", file_store))
+    ended = [(process.communicate()[0].strip(), process.returncode) for process in processes]
+    assert [code for _, code in ended] == [0] * WRITERS
+    lines = said(host, "revisions", "--store", file_store)
+    assert {json.loads(line)["id"] for line in lines} == {made for made, _ in ended}
+    own = next(host.root.rglob("default.jsonl")).read_text().splitlines()
+    assert len(own) == len(lines) == WRITERS
+    shutil.rmtree(tmp_path / "store" / "registry")
+    rows = [json.loads(line) for line in said(host, "revisions", "--store", file_store)]
+    assert [row["previous_id"] for row in rows] == [*(row["id"] for row in rows[1:]), None]
+
+
+# What came of what
+
+
+class Site:
+    """A store with raw data, data made of it, and two models, of which one is in production."""
+
+    def __init__(self, host: Host, store: str, tmp_path: Path) -> None:
+        self.host, self.store = host, store
+        self.raw = push(host, tmp_path, store, "raw", "--dataset", "raw@v1.0.0")
+        self.data = push(host, tmp_path, store, "data", "--dataset", "iris@v1.0.0")
+        self.old = push(host, tmp_path, store, "old")
+        self.new = push(host, tmp_path, store, "new")
+        record = (host, tmp_path, store)
+        record_run(*record, "clean", data_snapshot=self.raw, outputs=[self.data])
+        record_run(*record, "train-1", data_snapshot="iris@v1.0.0", outputs=[self.old])
+        environment = {"python": "3.11.9", "image": "ghcr.io/x@sha256:1f"}
+        record_run(*record, "train-2", data_snapshot=self.data, outputs=[self.new], env=environment)
+        for version, made, run in (
+            ("v1.0.0", self.old, "train-1"),
+            ("v2.0.0", self.new, "train-2"),
+        ):
+            self.said("model", "add", f"clf@{version}", "--id", made, "--run", run)
+            note = ("--note", f"{version} is good", "--by", "ann")
+            self.said("model", "promote", f"clf@{version}", "--to", "production", *note)
+
+    def said(self, *words: str | Path, code: int = 0) -> list[str]:
+        return said(self.host, *words, "--store", self.store, code=code)
+
+    def told(self, *words: str | Path) -> Any:
+        return json.loads("".join(self.said(*words, "--json")))
+
+    def refused(self, *words: str | Path) -> Ran:
+        ran = self.host.snapctl(*words, "--store", self.store, "--json")
+        assert ran.code != 0
+        assert ran.stdout == ""
+        assert ran.error["hint"]
+        return ran
+
+
+@pytest.fixture
+def site(cloud_host: Host, s3_store: Callable[[], str], tmp_path: Path) -> Site:
+    return Site(cloud_host, s3_store(), tmp_path)
+
+
+def test_a_session_of_questions(site: Site, tmp_path: Path) -> None:
+    """One site, many questions: making it takes longer than asking."""
+    check_lineage(site)
+    check_impact(site)
+    check_whence(site, tmp_path)
+    check_audit(site)
+
+
+def check_lineage(site: Site) -> None:
+    lines = site.said("lineage", "clf@production")
+    assert lines[0] == f"clf@v2.0.0 (production)  {site.new}"
+    assert [line.strip("│├└─ ") for line in lines[1:]][:5] == [
+        "made from",
+        "run train-2 (commit 1a2b3c4d5e6f)",
+        f"iris@v1.0.0  {site.data}",
+        "run clean (commit 1a2b3c4d5e6f)",
+        f"raw@v1.0.0  {site.raw}",
+    ]
+    document = site.told("lineage", "iris@v1.0.0", "--direction", "down")
+    keys = {node["key"] for node in document["nodes"]}
+    assert {"run:train-1", "run:train-2", f"snapshot:{site.new}", "model:clf@v2.0.0"} <= keys
+    assert "run:clean" not in keys
+    assert document["complete"] is True
+    edge = {"source": f"snapshot:{site.data}", "target": "run:train-2", "kind": "used"}
+    assert edge in document["edges"]
+    assert document == json.loads(
+        "".join(site.said("lineage", "iris@v1.0.0", "--direction", "down", "--format", "json"))
+    )
+    short = site.told("lineage", "run:clean", "--depth", "1")
+    assert set(short["unexplored"]) == {f"snapshot:{site.raw}", f"snapshot:{site.data}"}
+    drawn = site.said("lineage", "train-2", "--format", "mermaid")
+    assert drawn[0] == "flowchart LR"
+    assert any("clf@v2.0.0 (production)<br>" in line for line in drawn)
+    drawn = site.said("lineage", site.raw, "--format", "dot")
+    assert (drawn[0], drawn[-1]) == ("digraph lineage {", "}")
+    assert len(site.said("lineage", "clf")) > len(site.said("lineage", "clf@v1.0.0"))
+    assert site.refused("lineage", "irsi").error["details"]["nearest"] == ["iris"]
+    assert site.refused("lineage", "0" * 64).error["code"] == "no_such_snapshot"
+    assert site.refused("lineage", "stage:iris").code == 2
+    unnamed = push(site.host, site.host.root, site.store, "unnamed")
+    assert site.said("lineage", unnamed, "--depth", "1") == [unnamed]
+    site.said("dataset", "add", "train-1@v1.0.0", "--id", unnamed)
+    assert "run:train-1" in site.refused("lineage", "train-1").error["hint"]
+
+
+def check_impact(site: Site) -> None:
+    heading, row = site.said("lineage", "raw@v1.0.0", "--impact")
+    assert heading.split() == ["MODEL", "STAGE", "SNAPSHOT", "THROUGH"]
+    assert row.split()[:3] == ["clf@v2.0.0", "production", site.new]
+    assert row.endswith("run clean (commit 1a2b3c4d5e6f) -> run train-2 (commit 1a2b3c4d5e6f)")
+    [model] = site.told("lineage", site.data, "--impact")["models"]
+    assert model["steps"] == [f"snapshot:{site.data}", "run:train-2", f"snapshot:{site.new}"]
+    assert site.told("lineage", site.old, "--impact") == {"models": [], "complete": True}
+
+
+def check_whence(site: Site, tmp_path: Path) -> None:
+    found = write_files(tmp_path / "found", {"text": b"new"})
+    lines = site.said("whence", found)
+    assert lines[0] == f"{found} is {site.new}"
+    assert lines[1].startswith("is        model clf@v2.0.0 (production), ")
+    assert lines[2] == "made by   run train-2"
+    assert re.fullmatch(f"pushed    {MOMENT} to {site.store} by .+@.+", lines[3])
+    assert len(lines) == 4, "what the store tells is not said again"
+    told = site.told("whence", site.data)
+    assert (told["made_by"], told["used_by"]) == (["clean"], ["train-1", "train-2"])
+    assert [version["name"] for version in told["versions"]] == ["iris"]
+    told = site.told("whence", found / "text")
+    assert [(each["snapshot_id"], each["versions"]) for each in told["part_of"]] == [
+        (site.new, ["clf@v2.0.0"])
+    ]
+    assert told["part_of"][0]["paths"] == ["./text"]
+    assert told == site.told("whence", told["digest"]) | {
+        "kind": "file",
+        "path": str(found / "text"),
+        "id": None,
+    }
+    inner = write_files(tmp_path / "inner", {"other name": b"old"})
+    told = site.told("whence", inner)
+    assert [(each["snapshot_id"], each["paths"]) for each in told["part_of"]] == [
+        (site.old, ["./"])
+    ], "the same bytes under another name"
+    ran = site.host.snapctl("whence", found / "text", "--snapshots", "1", "--store", site.store)
+    assert ran.code == 10, "the latest name is of another one"
+    assert "only 1 snapshots were looked through" in ran.stderr
+    unknown = write_files(tmp_path / "unknown", {"text": b"never pushed"})
+    assert site.refused("whence", unknown).error["code"] == "nothing_known"
+    assert site.refused("whence", unknown).code == 10
+    assert site.refused("whence", "nowhere").code == 2
+
+
+def check_audit(site: Site) -> None:
+    events = {
+        (event["version"], event["to"]): event
+        for event in site.told("model", "history", "clf")["events"]
+    }
+    first, second = (events[version, "production"]["at"] for version in ("v1.0.0", "v2.0.0"))
+    for at, version, made in ((first, "v1.0.0", site.old), (second, "v2.0.0", site.new)):
+        [found] = site.told("audit", "clf@production", "--at", at)["found"]
+        assert (found["version"], found["snapshot_id"]) == (version, made)
+        assert (found["since"]["by"], found["since"]["note"]) == ("ann", f"{version} is good")
+    [found] = site.told("audit", "clf@production", "--at", first)["found"]
+    assert found["until"]["at"] == second
+    assert (found["run"]["run_id"], found["run"]["code"]["commit"]) == ("train-1", "1a2b3c4d5e6f")
+    assert found["data"] == [{"snapshot_id": site.data, "called": "iris@v1.0.0"}]
+    lines = dict(line.split(maxsplit=1) for line in site.said("audit", "clf@production"))
+    assert lines["version"] == "clf@v2.0.0"
+    assert lines["data"] == f"iris@v1.0.0 {site.data}"
+    assert lines["code"] == "1a2b3c4d5e6f"
+    assert "image   ghcr.io/x@sha256:1f" in "\n".join(site.said("audit", "clf@production"))
+    ran = site.host.snapctl("audit", "clf@production", "--at", "2020-01-01", "--store", site.store)
+    assert ran.code == 10
+    assert "no zone is given: 2020-01-01T00:00:00.000Z is meant, in UTC" in ran.stderr
+    assert "its history begins at" in ran.stderr
+    assert site.refused("audit", "clf@staging").error["code"] == "nothing_then"
+    assert site.refused("audit", "clf@stagin").error["code"] == "no_such_version"
+    assert site.refused("audit", "clf@v1.0.0").code == 2
+    assert site.refused("audit", "clf@production", "--at", "yesterday").code == 2
+
+
+def test_archived_events_are_walked_too(host: Host, file_store: str, tmp_path: Path) -> None:
+    """More events than the document keeps: the first promotion lies in a page."""
+    made = push(host, tmp_path, file_store, "a", "--model", "clf@v1.0.0")
+    said(host, "model", "promote", "clf@v1.0.0", "--to", "production", SNAPSYNC_STORE=file_store)
+    path = tmp_path / "store/registry/models/clf/registry.json"
+    done = host.command(str(host.program("python")), "-c", MANY_EVENTS, file_store)
+    assert done.code == 0, done.stderr
+    document = json.loads(path.read_text())
+    assert document["archived"]["events"] >= 200
+    ran = host.snapctl("audit", "clf@production", "--json", "--store", file_store)
+    [found] = ran.document["found"]
+    assert (found["snapshot_id"], found["since"]["number"]) == (made, 2)
