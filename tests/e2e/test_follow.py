@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +11,7 @@ import pytest
 from tests.e2e.following import (
     REFERENCE,
     Models,
-    error_code,
-    follow_table,
-    follows,
     served,
-    until,
     until_live,
 )
 from tests.e2e.installed import Host
