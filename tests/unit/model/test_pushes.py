@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import jsonschema
@@ -59,6 +61,29 @@ def test_lines_are_those_of_snapdir_byte_for_byte() -> None:
     assert ancestor_line(second) == (
         f'{{"created_at":"2026-03-01 09:00:01.000","id":"{A}","location":"{STORE}"}}'
     )
+
+
+plain = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1)
+
+
+@given(st.builds(Push, times, plain, ids, optional_ids))
+def test_lines_are_what_the_query_of_the_original_tool_gives(push: Push) -> None:
+    """It kept its history in SQLite and printed what `json_object` made of a row."""
+    row = (push.at_ms / 1000, push.snapshot_id, push.previous_id, push.location)
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE history (at, id, previous_id, location)")
+        connection.execute("INSERT INTO history VALUES (?, ?, ?, ?)", row)
+
+        def query(*pairs: tuple[str, str]) -> str:
+            created_at = "strftime('%Y-%m-%d %H:%M:%f', at, 'unixepoch')"
+            keys = ", ".join(f"'{key}', {value}" for key, value in pairs)
+            select = f"SELECT json_object('created_at', {created_at}, {keys}) FROM history"
+            [(line,)] = connection.execute(select)
+            return str(line)
+
+        assert revision_line(push) == query(("id", "id"), ("previous_id", "previous_id"))
+        assert location_line(push) == query(("id", "id"), ("location", "location"))
+        assert ancestor_line(push) == query(("id", "previous_id"), ("location", "location"))
 
 
 @given(pushes, st.text("0123456789abcdef", min_size=1, max_size=16))
