@@ -96,6 +96,14 @@ class LeaseWatch:
         return Seen(snapshot_id)
 
 
+def given_tree(environment: Mapping[str, str]) -> list[Seen]:
+    """Name the snapshot on which `snapctl exec` runs this command."""
+    snapshot_id, tree = (environment.get(f"SNAPSYNC_{name}", "") for name in ("ID", "TREE"))
+    if not is_digest(snapshot_id) or os.path.basename(tree) != snapshot_id:
+        return []
+    return [Seen(SnapshotId(snapshot_id), path=tree)]
+
+
 def read_notes(path: Path) -> list[Seen]:
     """Read what `note_use` wrote; what is no note is passed over."""
     try:

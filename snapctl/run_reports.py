@@ -11,7 +11,7 @@ from snapd.model.errors import SnapsyncError, UsageError
 from snapd.model.references import parse_id_or_reference
 from snapd.model.run_texts import read_run_text
 from snapd.model.runs import RUN_MAX_BYTES
-from snapd.model.written_runs import WrittenRun, run_as_written
+from snapd.model.written_runs import NOTHING, WrittenRun, run_as_written
 
 VARIABLE = "SNAPSYNC_RUN_FILE"
 _OURS = ("run_id", "code", "code_commit", "commit", "command", "exit_status", "host")
@@ -59,7 +59,7 @@ def _split(outputs: Any) -> tuple[dict[str, str], list[Any]]:
     paths: dict[str, str] = {}
     others: list[Any] = []
     for name, value in pairs:
-        if not value:
+        if not value or value in NOTHING:
             continue
         if isinstance(value, str) and not _is_named(value):
             paths[name or value] = value

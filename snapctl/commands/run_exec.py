@@ -16,7 +16,7 @@ import click
 
 from snapctl.context import Context
 from snapctl.frame import config_option, store_option, verb
-from snapctl.in_use import LeaseWatch, merged, read_notes
+from snapctl.in_use import LeaseWatch, given_tree, merged, read_notes
 from snapctl.recorded_runs import (
     chosen_run_id,
     data_options,
@@ -34,7 +34,13 @@ from snapctl.supervising import supervise
 from snapctl.surroundings import surroundings
 from snapctl.used import VARIABLE as NOTES
 from snapctl.working_tree import WorkingTree, working_tree
-from snapd.model.errors import ActionFailed, SnapsyncError, UsageError
+from snapd.model.errors import (
+    ActionFailed,
+    InternalError,
+    Interrupted,
+    SnapsyncError,
+    UsageError,
+)
 from snapd.model.receipts import format_moment
 from snapd.model.runs import ARGUMENT_MAX_CHARACTERS, ARGUMENTS_MAX, Environment, Run
 from snapd.model.secrecy import mask_arguments, secret_values
@@ -206,7 +212,9 @@ class _Wrapped:
                 "started_at": format_moment(began_at),
                 "ended_at": format_moment(began_at + time.monotonic() - began),
             }
-            seen = merged([*watch.seen(), *read_notes(notes)])
+            seen = merged(
+                [*given_tree(self.context.environment), *watch.seen(), *read_notes(notes)]
+            )
             named = {each.named for each in self.data}
             data = (
                 *self.data,
@@ -231,7 +239,7 @@ class _Wrapped:
                 written = self._pushed(written, name, path, author.by)
                 del unpushed[name]
             recorded = record_here(context, self.store, written, self.run_id, author, deep=False)
-        except (SnapsyncError, KeyboardInterrupt, OSError, BaseExceptionGroup) as failure:
+        except (Exception, KeyboardInterrupt, BaseExceptionGroup) as failure:  # noqa: BLE001 - kept
             error = _error_of(failure)
             place = keep_for_later(context, written, self.run_id, unpushed, report)
             self._say_unrecorded(error, place, status)
@@ -331,12 +339,10 @@ def _error_of(failure: BaseException) -> SnapsyncError:
     if isinstance(failure, SnapsyncError):
         return failure
     if isinstance(failure, KeyboardInterrupt):
-        from snapd.model.errors import Interrupted
-
         return Interrupted("interrupted while it was recorded")
     if isinstance(failure, OSError):
         return ActionFailed(f"{failure.strerror}: {failure.filename}")
-    raise failure
+    return InternalError(f"unexpected {type(failure).__name__}: {failure}")
 
 
 def _now() -> float:

@@ -44,7 +44,8 @@ SPELLINGS = {
 TYPED = frozenset({"params", "parameters", "metrics", "seed"})
 """Fields in which a word that looks like a number is one. Elsewhere it is the text that it is: a
 commit 1234567, a Python 3.10."""
-_NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
+NOTHING = ("", "~", "null", "Null", "NULL")
+"""Texts that stand for no value, as in YAML."""
 _ENVIRONMENT_SPELLINGS = {
     "python_version": "python",
     "lockfile_hash": "lock_hash",
@@ -167,7 +168,7 @@ def read_named(text: str, where: str) -> Named:
 
 def text_of(value: object, where: str) -> str | None:
     """Read one line of text, which may look like a number; None if nothing is there."""
-    if value is None or (isinstance(value, str) and value in _NOTHING):
+    if value is None or (isinstance(value, str) and value in NOTHING):
         return None
     if isinstance(value, (bool, Mapping, list)):
         raise UsageError(f"{where} is no text")
@@ -178,12 +179,12 @@ def text_or_none(value: object) -> str | None:
     """Tell the text that stands there; None for nothing, and for anything else."""
     if value is None or isinstance(value, (Mapping, list)):
         return None
-    return None if str(value) in _NOTHING else str(value)
+    return None if str(value) in NOTHING else str(value)
 
 
 def facts_of(value: object, where: str) -> dict[str, Any]:
     """Make a mapping of what JSON can carry: dates as text, and NaN and infinities as words."""
-    if value is None or (isinstance(value, str) and value in _NOTHING):
+    if value is None or (isinstance(value, str) and value in NOTHING):
         return {}
     if not isinstance(value, Mapping):
         raise UsageError(f"{where} is no mapping of names to values")
