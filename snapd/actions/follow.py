@@ -316,7 +316,7 @@ class Follow:
     def view(self) -> FollowView:
         """Show how it stands now."""
         record, target, live = self.record, self._target, self.record.live
-        asker, error = record.asker, self._step_error or self._poll_error
+        asker, error = record.asker, self._poll_error or self._step_error
         is_behind = target is not None and not self._is_at(target)
         behind_seconds = self._means.now() - self._behind_since if is_behind else 0.0
         last_error, last_error_at = self._last_error or (None, None)

@@ -9,24 +9,16 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import anyio
 import pytest
 
 from snapd.disk.live_link import MARK
-from snapd.model import stages
 from snapd.model.errors import SnapsyncError
 from snapd.model.follow_views import FollowView
-from snapd.model.models import Model
-from snapd.model.registry import Author
-from snapd.model.settings import TransferSettings
-from snapd.model.uris import parse_store_uri
-from snapd.model.versions import parse_version
-from snapd.registry.names import Registry
-from snapd.remote.directory import DirectoryStore
 from tests.caching import assert_tree
 from tests.crash.living import PATIENCE_SECONDS, Doom, Living, doomed, starting, steps_in
+from tests.e2e.following import QuickModels, sample_of
 from tests.e2e.installed import Host
-from tests.samples import Sample, sample
+from tests.samples import Sample
 
 PARTS = 3
 OF_FOLLOWING = ("follow", "live_link")
@@ -39,14 +31,14 @@ class World:
     def __init__(self, root: Path) -> None:
         self.host = Host(root / "host")
         self.host.environment()
-        self.uri = f"file://{root}/store"
+        self.models = QuickModels(self.host, f"file://{root}/store", root)
         self.dest = root / "srv" / "iris"
         self.dest.parent.mkdir()
         self.told = root / "told"
         self.samples: list[Sample] = []
         self.config = (
             f'[transfer]\nworkers = 0\n[[follow]]\nref = "iris@production"\ndest = "{self.dest}"\n'
-            f'store = "{self.uri}"\npoll_seconds = 1\n'
+            f'store = "{self.models.store}"\npoll_seconds = 1\n'
             f'hook = ["/bin/sh", "-c", "echo $SNAPSYNC_VERSION >>{self.told}"]\n'
         )
 
@@ -55,24 +47,9 @@ class World:
         return f"v{len(self.samples)}.0.0"
 
     def promote_another(self) -> None:
-        number = len(self.samples) + 1
-        self.samples.append(sample({"n": b"%d" % number, "d/same": b"same"}))
-        anyio.run(self._promote, self.samples[-1])
-
-    async def _promote(self, made: Sample) -> None:
-        version = parse_version(self.version)
-        store = DirectoryStore(parse_store_uri(self.uri), TransferSettings())
-        for key, data in made.keys().items():
-            await store.put(key, data)
-        who = Author("ann", time.time(), f"change{len(self.samples)}")
-        new = stages.NewVersion(made.id)
-
-        def add_and_promote(model: Model) -> Model:
-            added = stages.add(model, version, new, who)
-            return stages.move(added, version, "production", who)
-
-        registry = Registry(store)
-        await registry.change_model("iris", add_and_promote, who, new=stages.new_model)
+        self.samples.append(sample_of(f"v{len(self.samples) + 1}.0.0"))
+        self.models.add(self.version, "iris")
+        self.models.promote(self.version, "iris")
 
     def live(self) -> Sample:
         """Read as a reader would: the link leads to one whole tree at any time."""

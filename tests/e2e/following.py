@@ -10,8 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
+
+from snapd.model import stages
 from snapd.model.ids import SnapshotId
+from snapd.model.registry import Author
+from snapd.model.settings import TransferSettings
+from snapd.model.uris import parse_store_uri
+from snapd.model.versions import Version, parse_version
+from snapd.registry.names import Registry
+from snapd.remote.directory import DirectoryStore
 from tests.e2e.installed import Daemon, Host, write_files
+from tests.samples import Sample, sample
 
 REFERENCE = "iris_clf@production"
 PATIENCE_SECONDS = 40.0
@@ -58,6 +68,49 @@ class Models:
         return f'[daemon]\nlisten = "127.0.0.1:0"\nstores = ["{self.store}"]\n{more}'
 
 
+class QuickModels(Models):
+    """The same in a directory, written from inside the test: commands take a second each."""
+
+    def add(self, version: str, name: str = "iris_clf", **files: bytes) -> SnapshotId:
+        """Publish a version."""
+        made = sample_of(version, **files)
+        anyio.run(self._add, name, parse_version(version), made)
+        return made.id
+
+    def promote(self, version: str, name: str = "iris_clf") -> None:
+        """Put a version into production."""
+        anyio.run(self._promote, name, parse_version(version))
+
+    async def _add(self, name: str, version: Version, made: Sample) -> None:
+        for key, data in made.keys().items():
+            await self._opened().put(key, data)
+        new, who = stages.NewVersion(made.id), _somebody()
+        await Registry(self._opened()).change_model(
+            name, lambda model: stages.add(model, version, new, who), who, new=stages.new_model
+        )
+
+    async def _promote(self, name: str, version: Version) -> None:
+        who = _somebody()
+        await Registry(self._opened()).change_model(
+            name, lambda model: stages.move(model, version, "production", who), who
+        )
+
+    def _opened(self) -> DirectoryStore:
+        return DirectoryStore(parse_store_uri(self.store), TransferSettings())
+
+
+def files_of(version: str) -> dict[str, bytes]:
+    return {"version": version.encode(), "weights": version.encode() * 999}
+
+
+def sample_of(version: str, **more: bytes) -> Sample:
+    return sample(files_of(version) | more)
+
+
+def _somebody() -> Author:
+    return Author("ann@example.org", time.time(), os.urandom(8).hex())
+
+
 def follow_table(dest: Path, *more: str, ref: str = REFERENCE, poll: str = POLL) -> str:
     """Write a `[[follow]]`."""
     lines = [f'ref = "{ref}"', f'dest = "{dest}"', f'poll_seconds = "{poll}"', *more]
@@ -97,7 +150,3 @@ def served(dest: Path) -> str:
 
 def error_code(view: dict[str, Any]) -> str:
     return str((view["error"] or {}).get("code", ""))
-
-
-def links_below(directory: Path) -> dict[str, str]:
-    return {path.name: os.readlink(path) for path in directory.iterdir() if path.is_symlink()}
