@@ -19,6 +19,9 @@ from snapd.model.ids import SnapshotId
 from snapd.model.manifest import Manifest
 from snapd.model.units import format_size
 
+JOBS_MAX = 4
+"""More processes wait for each other's locks on directories and on the file system's log."""
+
 _LAYOUTS = ((".manifests", ".objects"), ("blobs", "manifests", "staging", "trees"))
 """Directories that only a store, and only a cache, has side by side."""
 
@@ -54,6 +57,7 @@ def lay_out(
             *_recognized(dest, below=options.delete),
         ),
         home=_home(context),
+        jobs=min(JOBS_MAX, len(os.sched_getaffinity(0))),
     )
     name = f"checkout {snapshot_id[:12]}"
     with (

@@ -6,7 +6,9 @@ What is promised:
   of a file or directory is replaced. A file that shares its inode with a name outside is replaced.
 * A file's final name shows complete bytes only, and nobody may read in between what he may not
   read at the end. After a failure or a kill the next checkout resumes: it removes what was
-  half-done and keeps files that are right, by their hash.
+  half-done and keeps files that are right, by their hash. Reflinks and copies into an empty
+  destination are made in a temporary directory inside, under the names that they will have; that
+  alone is left of one that was killed, and the next goes on in it.
 * Modes end exactly as in the manifest, so that the destination has the snapshot's ID. The exception
   are set-uid and set-gid bits of files, which are dropped with a warning unless `keep_setid`; on
   directories set-gid only passes a group on, and stays.

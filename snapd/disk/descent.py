@@ -33,6 +33,11 @@ class Descent:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what this opened."""
+        self._current = None
         self._ascend(0)
 
     def at(self, directory: bytes) -> int:

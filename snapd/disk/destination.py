@@ -12,8 +12,9 @@ import fcntl
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from snapd.disk import fsops
@@ -33,6 +34,9 @@ TEMPORARY = re.compile(rb"\.snapsync-[0-9a-f]{8}")
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
 _TREE_LINK = re.compile(r"/trees/[0-9a-f]{64}/?$")
 _OWNER_ALL = 0o700
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOCK_PAUSES_SECONDS = (0.01, 0.04, 0.1, 0.1, 0.0)
+"""What a checkout that was killed has forked lives on for a moment, and keeps its lock so long."""
 
 
 def resolve_destination(destination: Path) -> Path:
@@ -50,11 +54,60 @@ def temporary_name() -> bytes:
 class Destination:
     """A directory that this process lays a snapshot out in; paths are `a/b/` below it."""
 
-    def __init__(self, path: Path, root_fd: int, descent: Descent, *, fresh: bool) -> None:
+    def __init__(self, path: Path, root_fd: int, *, fresh: bool) -> None:
         self.path = path
         self.root_fd = root_fd
-        self._descent = descent
+        self._descent = Descent(root_fd)
         self._fresh_root: bytes | None = b"" if fresh else None
+        self._aside: tuple[bytes, int] | None = None
+
+    def close(self) -> None:
+        """Let go of all directories but the root, which is the caller's."""
+        self._descent.close()
+        if self._aside is not None:
+            os.close(self._aside[1])
+            self._aside = None
+
+    def step_aside(self) -> None:
+        """Let everything from now on be made in a temporary directory inside, until `settle`.
+
+        What has its last name there has not its final one yet. Only where all is fresh.
+        """
+        name = temporary_name()
+        os.mkdir(name, _OWNER_ALL, dir_fd=self.root_fd)
+        self._enter_aside(name, os.open(name, _DIRECTORY, dir_fd=self.root_fd))
+
+    def resume(self, listed: Rule) -> None:
+        """Go on aside where a checkout was killed, if there is nothing but what it left."""
+        names = [os.fsencode(name) for name in os.listdir(self.root_fd)]
+        if len(names) != 1 or not TEMPORARY.fullmatch(names[0]) or _is_listed(names[0], listed):
+            return
+        try:
+            fd = os.open(names[0], _DIRECTORY, dir_fd=self.root_fd)
+        except OSError:
+            return
+        found = os.fstat(fd)
+        if found.st_uid != os.geteuid():
+            os.close(fd)
+            return
+        os.fchmod(fd, _OWNER_ALL)
+        self._enter_aside(names[0], fd)
+
+    def _enter_aside(self, name: bytes, fd: int) -> None:
+        self._descent.close()
+        self._aside = name, fd
+        self._descent = Descent(fd)
+
+    def settle(self) -> None:
+        """Give what was made aside its final place, each thing at the top in one step."""
+        if self._aside is None:
+            return
+        name, fd = self._aside
+        for entry in os.listdir(fd):
+            os.rename(entry, entry, src_dir_fd=fd, dst_dir_fd=self.root_fd)
+        self.close()
+        self._descent = Descent(self.root_fd)
+        os.rmdir(name, dir_fd=self.root_fd)
 
     def at(self, directory: bytes) -> int:
         """Give the descriptor of a directory, valid until the next call."""
@@ -162,16 +215,14 @@ def open_destination(path: Path, mode: int) -> Iterator[Destination]:
     parent_fd = _open_parent(path)
     try:
         name = os.fsencode(path.name)
-        fresh = _make_root(parent_fd, name, path)
+        _make_root(parent_fd, name, path)
         _restrict_root(parent_fd, name, lambda old: old | _OWNER_ALL)
-        root_fd = os.open(
-            name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd
-        )
+        root_fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
         try:
             _lock(root_fd, path)
             _restrict_root(parent_fd, name, lambda old: old & mode | _OWNER_ALL)
-            with Descent(root_fd) as descent:
-                yield Destination(path, root_fd, descent, fresh=fresh)
+            with closing(Destination(path, root_fd, fresh=not os.listdir(root_fd))) as destination:
+                yield destination
         finally:
             os.close(root_fd)
     finally:
@@ -185,7 +236,7 @@ def look_at_destination(path: Path) -> Iterator[Destination | None]:
     Raises `DangerousDestination` where `open_destination` would.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(path, _DIRECTORY)
     except FileNotFoundError:
         yield None
         return
@@ -194,8 +245,8 @@ def look_at_destination(path: Path) -> Iterator[Destination | None]:
         yield None
         return
     try:
-        with Descent(fd) as descent:
-            yield Destination(path, fd, descent, fresh=False)
+        with closing(Destination(path, fd, fresh=False)) as destination:
+            yield destination
     finally:
         os.close(fd)
 
@@ -232,7 +283,7 @@ def _open_parent(path: Path) -> int:
     return os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _make_root(parent_fd: int, name: bytes, path: Path) -> bool:
+def _make_root(parent_fd: int, name: bytes, path: Path) -> None:
     found = look(parent_fd, name)
     if found is not None and not stat.S_ISDIR(found.st_mode):
         _refuse_unless_tree_link(path)
@@ -242,8 +293,6 @@ def _make_root(parent_fd: int, name: bytes, path: Path) -> bool:
         # Another process that is faster finds its lock taken, or takes it from this one.
         with suppress(FileExistsError):
             os.mkdir(name, _OWNER_ALL, dir_fd=parent_fd)
-            return True
-    return False
 
 
 def _restrict_root(parent_fd: int, name: bytes, wanted: Callable[[int], int]) -> None:
@@ -267,16 +316,21 @@ def _refuse_unless_tree_link(path: Path) -> None:
 
 
 def _lock(root_fd: int, path: Path) -> None:
-    try:
-        fcntl.flock(root_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        raise DestinationBusy(
-            f"another process is laying out a snapshot at {path}", destination=str(path)
-        ) from exc
-    except OSError as exc:
-        # Some cluster file systems are mounted without locks; a checkout there is still possible.
-        if exc.errno not in _NO_LOCKS:
-            raise
+    for pause_seconds in _LOCK_PAUSES_SECONDS:
+        try:
+            fcntl.flock(root_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(pause_seconds)
+        except OSError as exc:
+            # Some cluster file systems are mounted without locks; a checkout is possible there.
+            if exc.errno not in _NO_LOCKS:
+                raise
+            return
+        else:
+            return
+    raise DestinationBusy(
+        f"another process is laying out a snapshot at {path}", destination=str(path)
+    )
 
 
 def look(directory_fd: int, name: bytes) -> os.stat_result | None:

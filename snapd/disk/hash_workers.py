@@ -153,8 +153,8 @@ def _answers(reading: int, wait_seconds: float) -> Iterator[Answer]:
     said = os.read(reading, _ANSWER.size * _ANSWERS_AT_ONCE)
     if not said and wait_seconds:
         raise ActionFailed(
-            "a hashing process ended unasked",
-            hint="It may have been killed for lack of memory; --jobs 1 does without.",
+            "a helping process ended unasked",
+            hint="It may have been killed for lack of memory; where there is --jobs, 1 does without.",
         )
     for kind, task, first, second in _ANSWER.iter_unpack(said):
         if kind == _FAILED:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterable
+from array import array
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from snapd.disk.destination import Destination, look, manifest_rule, path_error
+from snapd.disk.fresh_files import FreshFiles, Make, Stretch, link_file, share_file
 from snapd.disk.placing import (
     LARGE_FILE_BYTES,
     SETID,
@@ -32,9 +35,12 @@ from snapd.model.manifest import Manifest
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
+    from snapd.disk.hash_workers import Answer
+
 THREADS = 4
 TASKS_WAITING_MAX = 8
-BATCH_FILES_MAX = 256
+FORKED_FILES_MIN = 4096
+"""With fewer files a fork takes longer than it saves."""
 _LINES_A_LOOK = 64
 """Entries after which the clock is read again, for the progress."""
 
@@ -49,16 +55,6 @@ class _Place(NamedTuple):
     source_fd: int
     target_fd: int
     fresh: bool
-
-
-class _File(NamedTuple):
-    """A file of a batch, all of which are in one directory."""
-
-    path: bytes
-    name: bytes
-    mode: int
-    checksum: bytes
-    stated_bytes: int
 
 
 class LayingOut:
@@ -82,13 +78,10 @@ class LayingOut:
         self._placing = Placing(
             _file_mode(options.mode), verify=options.verify, on_bytes=self._on_bytes
         )
-        self._verify = options.verify
-        self._links_at_once = options.mode == "hardlink" and not options.verify
         self._pool: ThreadPoolExecutor | None = None
         self._running: set[Future[None]] = set()
         self._here = b"/"
         self._place = _Place(-1, -1, fresh=False)
-        self._batch: list[_File] = []
         self._directories: list[tuple[bytes, int]] = []
         self._outcomes: dict[Outcome, int] = {"kept": 0, "linked": 0, "reflinked": 0, "copied": 0}
         self._bytes_copied = 0
@@ -106,7 +99,19 @@ class LayingOut:
 
     def lay_out_all(self) -> None:
         """Make every directory and every file; on return all bytes are at their final names."""
-        for number, line in enumerate(self._manifest.lines()):
+        self._target.resume(self._listed)
+        make = self._quick_way()
+        if make is None:
+            self._lay_out(self._manifest.lines())
+        else:
+            self._lay_out_quickly(make)
+        while self._running:
+            self._reap()
+        self._target.settle()
+        self._progress.tell(last=True)
+
+    def _lay_out(self, lines: Iterable[bytes]) -> None:
+        for number, line in enumerate(lines):
             kind, mode, checksum, size, path = line.split(b" ", 4)
             try:
                 if kind == b"D":
@@ -117,10 +122,52 @@ class LayingOut:
                 raise path_error(exc, self._target.path, path.decode()) from exc
             if number % _LINES_A_LOOK == 0:
                 self._progress.tell()
-        self._share_batch()
-        while self._running:
-            self._reap()
-        self._progress.tell(last=True)
+
+    def _quick_way(self) -> Make | None:
+        """Choose how files are made where nothing is yet; None if it takes the long way."""
+        mode = self._options.mode
+        if self._options.verify or mode == "copy" or not self._target.is_fresh(b""):
+            return None
+        if mode == "hardlink":
+            return link_file
+        self._target.step_aside()
+        return share_file
+
+    def _lay_out_quickly(self, make: Make) -> None:
+        """Make all directories, then the files side by side, and what is left the long way."""
+        directories = array("Q")
+        for index, line in enumerate(self._manifest.lines()):
+            if line.startswith(b"D"):
+                self._lay_out((line,))
+                directories.append(index)
+        files = FreshFiles(self._manifest, self._source, self._target, make)
+        files.cut(directories)
+        left: list[Stretch] = []
+        with closing(self._worked(files)) as answers:
+            for answer in answers:
+                if answer is not None:
+                    number, done, size_bytes = answer
+                    first, end = files.stretches[number]
+                    made = files.files_in(first, first + done)
+                    self._progress.files_done(made, size_bytes)
+                    self._outcomes["linked" if make is link_file else "reflinked"] += made
+                    if first + done < end:
+                        left.append(Stretch(first + done, end))
+                self._progress.tell()
+        for first, end in left:
+            self._lay_out(
+                line for line in self._manifest.lines_between(first, end) if line.startswith(b"F")
+            )
+
+    def _worked(self, files: FreshFiles) -> Generator[Answer | None, None, None]:
+        tasks = range(len(files.stretches))
+        if self._options.jobs > 1 and self._manifest.file_count >= FORKED_FILES_MIN:
+            from snapd.disk.hash_workers import do_in_processes
+
+            yield from do_in_processes(tasks, files.work, self._options.jobs)
+            return
+        for number in tasks:
+            yield (number, *files.work(number))
 
     def finish_directories(self) -> None:
         """Give directories their final modes, content before the directory that holds it."""
@@ -147,7 +194,7 @@ class LayingOut:
             files=self._manifest.file_count,
             directories=self._manifest.directory_count,
             kept=self._outcomes["kept"],
-            linked=self._outcomes["linked"] + self._progress.files_linked,
+            linked=self._outcomes["linked"],
             reflinked=self._outcomes["reflinked"],
             copied=self._outcomes["copied"],
             bytes_copied=self._bytes_copied,
@@ -169,7 +216,6 @@ class LayingOut:
             )
 
     def _directory(self, directory: bytes, mode: int) -> None:
-        self._share_batch()
         self._here = b"/"
         self._directories.append((directory, mode))
         if directory:
@@ -182,27 +228,6 @@ class LayingOut:
         directory, name = path[2:begin], path[begin:]
         if directory != self._here:
             self._enter(directory)
-        place = self._place
-        if self._links_at_once and place.fresh and mode <= 0o777:
-            try:
-                os.link(
-                    name,
-                    name,
-                    src_dir_fd=place.source_fd,
-                    dst_dir_fd=place.target_fd,
-                    follow_symlinks=False,
-                )
-            except OSError:
-                pass  # what is in the way, and what to do about it, is found below
-            else:
-                self._progress.files_linked += 1
-                self._progress.bytes_linked += stated_bytes
-                return
-        if self._placing.shares_blocks and place.fresh and mode <= 0o777 and not self._verify:
-            self._batch.append(_File(path, name, mode, checksum, stated_bytes))
-            if len(self._batch) == BATCH_FILES_MAX:
-                self._share_batch()
-            return
         task = self._task(path, name, mode, checksum)
         if self._options.mode == "hardlink":
             self._account(stated_bytes, self._placing.link(task), 0)
@@ -214,7 +239,6 @@ class LayingOut:
             self._hand_over(stated_bytes, task, source_fd, size_bytes)
 
     def _enter(self, directory: bytes) -> None:
-        self._share_batch()
         self._place = _Place(
             self._source.at(directory),
             self._target.at(directory),
@@ -258,41 +282,6 @@ class LayingOut:
 
         self._submit(work)
 
-    def _share_batch(self) -> None:
-        """Let a thread lay out what has gathered; the kernel does most of it, side by side."""
-        if not self._batch:
-            return
-        self._wait_for_room()
-        files, self._batch = self._batch, []
-        source_fd, target_fd = os.dup(self._place.source_fd), os.dup(self._place.target_fd)
-
-        def work() -> None:
-            try:
-                for file in files:
-                    if self._stop.is_set():
-                        raise _StoppedError
-                    self._share(file, source_fd, target_fd)
-            finally:
-                os.close(source_fd)
-                os.close(target_fd)
-
-        self._submit(work)
-
-    def _share(self, file: _File, source_fd: int, target_fd: int) -> None:
-        path, name, mode, checksum, stated_bytes = file
-        try:
-            size_bytes = self._placing.share(source_fd, target_fd, name, mode)
-            outcome: Outcome = "reflinked"
-            if not size_bytes:
-                existing = look(target_fd, name)
-                digest = Digest(checksum.decode("ascii"))
-                task = FileTask(path.decode(), name, mode, digest, source_fd, target_fd, existing)
-                opened_fd, size_bytes = open_source(task)
-                outcome = self._placing.copy(task, opened_fd, size_bytes)
-        except OSError as exc:
-            raise path_error(exc, self._target.path, path.decode()) from exc
-        self._account(stated_bytes, outcome, size_bytes)
-
     def _wait_for_room(self) -> None:
         while len(self._running) >= TASKS_WAITING_MAX:
             self._reap()
@@ -321,7 +310,7 @@ class LayingOut:
 
     def _account(self, stated_bytes: int, outcome: Outcome, size_bytes: int) -> None:
         moved = size_bytes if outcome == "copied" and size_bytes > LARGE_FILE_BYTES else 0
-        self._progress.file_done(max(stated_bytes - moved, 0))
+        self._progress.files_done(1, max(stated_bytes - moved, 0))
         with self._lock:
             self._outcomes[outcome] += 1
             if outcome == "copied":

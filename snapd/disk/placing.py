@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from blake3 import blake3
 
 from snapd.disk import fsops
-from snapd.disk.destination import place, temporary_name
+from snapd.disk.destination import place
 from snapd.disk.tree_source import unreadable_in_tree
 from snapd.model.errors import AccessDenied, ActionFailed, TreeDiffers
 from snapd.model.ids import Digest
@@ -59,8 +59,6 @@ class Placing:
         self._verify = verify
         self._on_bytes = on_bytes
         self._reflink = mode in ("auto", "reflink")
-        self.shares_blocks = False
-        """Set when a reflink was made, so that more of them can be expected."""
         self.withheld: list[str] = []
         """Files from whose modes the system withheld a bit, as it does with foreign groups."""
 
@@ -117,40 +115,6 @@ class Placing:
         finally:
             os.close(source_fd)
 
-    def share(self, source_dir_fd: int, directory_fd: int, name: bytes, mode: int) -> int:
-        """Let a name that is free be a file that shares its blocks with the tree's; tells its size.
-
-        A short way for many files. 0 if it was not gone to the end, whyever: `copy` finds out.
-        """
-        temporary, made = temporary_name(), False
-        try:
-            source_fd = os.open(name, _SOURCE_FLAGS, dir_fd=source_dir_fd)
-            try:
-                found = os.fstat(source_fd)
-                if not (found.st_size and stat.S_ISREG(found.st_mode)):
-                    return 0
-                fd = os.open(temporary, _NEW_FILE_FLAGS, 0o600, dir_fd=directory_fd)
-                made = True
-                try:
-                    shared = fsops.reflink(source_fd, fd)
-                    if shared:
-                        os.fchmod(fd, mode)
-                finally:
-                    os.close(fd)
-                if shared:
-                    os.rename(temporary, name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
-                    made = False
-                    return found.st_size
-            finally:
-                os.close(source_fd)
-        except OSError:
-            pass  # met again on the long way, which says what is wrong
-        finally:
-            if made:
-                with suppress(OSError):
-                    os.unlink(temporary, dir_fd=directory_fd)
-        return 0
-
     def keeps(self, task: FileTask, size_bytes: int, *, repair: bool) -> bool:
         """Tell whether the existing file is right; with `repair` it also gets the right mode."""
         found = task.existing
@@ -185,7 +149,6 @@ class Placing:
     def _fill(self, task: FileTask, source_fd: int, fd: int, size_bytes: int) -> Outcome:
         if self._reflink and size_bytes:
             if fsops.reflink(source_fd, fd):
-                self.shares_blocks = True
                 return "reflinked"
             if self._mode == "reflink":
                 raise ActionFailed(
@@ -193,7 +156,7 @@ class Placing:
                     hint="Use --mode auto or copy, or a destination on the cache's file system "
                     "(btrfs, or xfs with reflink=1).",
                 )
-            self._reflink = self.shares_blocks = False
+            self._reflink = False
         if size_bytes <= LARGE_FILE_BYTES:
             data = os.read(source_fd, size_bytes)
             fsops.write_all(fd, data)

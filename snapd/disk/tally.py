@@ -12,10 +12,7 @@ PROGRESS_SECONDS = 0.1
 
 
 class Tally:
-    """Counts what is done, from several threads, and tells it from one, not too often.
-
-    What that one thread links on its way it counts in `files_linked` and `bytes_linked`.
-    """
+    """Counts what is done, from several threads, and tells it from one, not too often."""
 
     def __init__(self, manifest: Manifest, on_progress: OnProgress) -> None:
         self._files_total = manifest.file_count
@@ -25,13 +22,11 @@ class Tally:
         self._on_progress = on_progress
         self._next_at = 0.0
         self._lock = threading.Lock()
-        self.files_linked = 0
-        self.bytes_linked = 0
 
-    def file_done(self, size_bytes: int) -> None:
-        """Count a file, and those of its bytes that were not counted while they moved."""
+    def files_done(self, count: int, size_bytes: int) -> None:
+        """Count files, and those of their bytes that were not counted while they moved."""
         with self._lock:
-            self._files_done += 1
+            self._files_done += count
             self._bytes_done += size_bytes
 
     def bytes_moved(self, count: int) -> None:
@@ -45,8 +40,8 @@ class Tally:
         if now < self._next_at and not last:
             return
         self._next_at = now + PROGRESS_SECONDS
-        files_done = self._files_done + self.files_linked
-        bytes_done = self._bytes_done + self.bytes_linked
         self._on_progress(
-            CheckoutProgress(files_done, self._files_total, bytes_done, self._bytes_total)
+            CheckoutProgress(
+                self._files_done, self._files_total, self._bytes_done, self._bytes_total
+            )
         )

@@ -21,6 +21,8 @@ class CheckoutOptions(NamedTuple):
     `exclude` protects from deletion; its patterns are searched in paths that start with `./`.
     `protected` are caches and stores, which a destination may neither be, hold nor lie in; `home`
     is a directory that it may neither be nor hold. `verify` hashes every file as it is laid out.
+    `jobs` is how many processes may work side by side; they are forked, so only a process without
+    threads that matter asks for more than one.
     """
 
     mode: CheckoutMode = "auto"
@@ -31,6 +33,7 @@ class CheckoutOptions(NamedTuple):
     protected: tuple[Path, ...] = ()
     home: Path | None = None
     verify: bool = False
+    jobs: int = 1
 
 
 class CheckoutProgress(NamedTuple):

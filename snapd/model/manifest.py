@@ -173,6 +173,11 @@ class Manifest:
         for block in _blocks(self.text):
             yield from block[:-1].split(b"\n")
 
+    def lines_between(self, first: int, end: int) -> list[bytes]:
+        """Give the lines from the one with index `first` up to, but not with, the one at `end`."""
+        starts = self._starts
+        return self.text[starts[first] : starts[end] - 1].split(b"\n") if first < end else []
+
     def lines_at(self, indexes: Iterable[int]) -> Iterator[bytes]:
         """Go through some lines of the text."""
         text, starts = self.text, self._starts

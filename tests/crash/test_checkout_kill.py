@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from snapd.actions.checkout import CheckoutMode, CheckoutOptions, CheckoutReport, checkout
+from snapd.disk import fresh_files, fsops, laying_out
+from snapd.model.checkouts import CheckoutProgress
 from snapd.model.manifest import Manifest
 from tests.trees import Files, make_tree, manifest_of
 
@@ -42,6 +44,18 @@ NEW: Files = {
     "narrowed/": (0o700, b""),
     "narrowed/secret": (0o644, b"new"),
 }
+
+
+@pytest.fixture
+def sharing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files seem to share blocks wherever this runs; there is a step before they do."""
+
+    def reflink(src_fd: int, dst_fd: int) -> bool:
+        sys.audit("os.chmod", "an empty file is there")
+        fsops.copy(src_fd, dst_fd)
+        return True
+
+    monkeypatch.setattr(fsops, "reflink", reflink)
 
 
 def run_until(step: int, work: tuple[Manifest, Path, Path, CheckoutMode]) -> int:
@@ -90,7 +104,8 @@ def assert_nothing_half_visible(dest: Path, tree: Path) -> None:
     assert not secret.exists() or stat.S_IMODE(narrowed.stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize("mode", ["copy", "hardlink"])
+@pytest.mark.usefixtures("sharing")
+@pytest.mark.parametrize("mode", ["copy", "hardlink", "reflink"])
 def test_killed_anywhere_it_shows_nothing_half_done_and_resumes(
     tmp_path: Path, mode: CheckoutMode
 ) -> None:
@@ -117,7 +132,8 @@ def test_killed_anywhere_it_shows_nothing_half_done_and_resumes(
     assert step > 40, "the steps were not seen"
 
 
-@pytest.mark.parametrize("mode", ["copy", "hardlink"])
+@pytest.mark.usefixtures("sharing")
+@pytest.mark.parametrize("mode", ["copy", "hardlink", "reflink"])
 def test_killed_anywhere_a_new_destination_stays_closed_to_others(
     tmp_path: Path, mode: CheckoutMode
 ) -> None:
@@ -141,3 +157,33 @@ def test_killed_anywhere_a_new_destination_stays_closed_to_others(
 
 def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.usefixtures("sharing")
+@pytest.mark.parametrize("mode", ["hardlink", "reflink"])
+def test_what_it_forked_ends_with_it(
+    tmp_path: Path, mode: CheckoutMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(laying_out, "FORKED_FILES_MIN", 0)
+    monkeypatch.setattr(fresh_files, "_STRETCH_LINES_MIN", 10)
+    tree, dest = tmp_path / "tree", tmp_path / "dest"
+    manifest = make_tree(tree, {f"{n % 40:02}/{n}": (0o644, b"x") for n in range(800)})
+    options = CheckoutOptions(mode=mode, jobs=3)
+
+    def die(progress: CheckoutProgress) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        checkout(manifest, tree, dest, options, die)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    if mode == "reflink":
+        assert [path.name[:10] for path in dest.iterdir()] == [".snapsync-"]
+
+    checkout(manifest, tree, dest, options, lambda _progress: None)
+
+    assert manifest_of(dest).id == manifest.id
+    assert len(list(dest.iterdir())) == 40

@@ -47,6 +47,7 @@ def test_a_new_directory_is_private_and_only_one_may_have_it(tmp_path: Path) -> 
         assert target.is_fresh(b"anything/")
         with pytest.raises(DestinationBusy), open_destination(path, 0o755):
             pass
+    (path / "other").touch()
     with open_destination(path, 0o755) as target:
         assert not target.is_fresh(b"anything/")
 

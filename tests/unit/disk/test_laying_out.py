@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from snapd.disk import fsops, laying_out
-from snapd.disk.destination import open_destination
+from snapd.disk import fresh_files, fsops, laying_out
+from snapd.disk.destination import TEMPORARY, open_destination
 from snapd.disk.laying_out import TASKS_WAITING_MAX, LayingOut
 from snapd.disk.tree_source import open_tree
 from snapd.model.checkouts import (
@@ -19,7 +21,7 @@ from snapd.model.checkouts import (
     CheckoutReport,
     OnProgress,
 )
-from snapd.model.errors import TreeDiffers
+from snapd.model.errors import ActionFailed, TreeDiffers
 from snapd.model.manifest import Manifest
 from tests.trees import make_tree, manifest_of
 
@@ -34,12 +36,17 @@ def manifest(tmp_path: Path) -> Manifest:
 
 
 def lay_out(
-    base: Path, manifest: Manifest, on_progress: OnProgress, mode: CheckoutMode = "copy"
+    base: Path,
+    manifest: Manifest,
+    on_progress: OnProgress,
+    mode: CheckoutMode = "copy",
+    jobs: int = 1,
 ) -> CheckoutReport:
+    options = CheckoutOptions(mode=mode, jobs=jobs)
     with (
         open_tree(base / "tree") as source,
         open_destination(base / "dest", 0o755) as target,
-        LayingOut(manifest, source, target, CheckoutOptions(mode=mode), on_progress) as run,
+        LayingOut(manifest, source, target, options, on_progress) as run,
     ):
         run.lay_out_all()
         run.finish_directories()
@@ -99,22 +106,30 @@ def sharing(monkeypatch: pytest.MonkeyPatch) -> set[int]:
         return True
 
     monkeypatch.setattr(fsops, "reflink", reflink)
-    monkeypatch.setattr(laying_out, "BATCH_FILES_MAX", 7)
     return refused
 
 
 MIXED = {f"{n % 3}/{n:03}": (0o640 + n % 8, b"x" * (n % 5)) for n in range(200)}
 
 
+@pytest.fixture(params=[1, 3])
+def jobs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """As many processes as there would be for many more files."""
+    monkeypatch.setattr(laying_out, "FORKED_FILES_MIN", 0)
+    monkeypatch.setattr(fresh_files, "_STRETCH_LINES_MIN", 7)
+    monkeypatch.setattr(fresh_files, "_STRETCH_LINES_MAX", 20)
+    return int(request.param)
+
+
 @pytest.mark.usefixtures("sharing")
-def test_many_files_share_their_blocks_in_batches(tmp_path: Path) -> None:
+def test_many_files_share_their_blocks_side_by_side(tmp_path: Path, jobs: int) -> None:
     manifest, before = make_tree(tmp_path / "tree", MIXED | {"odd": (0o2755, b"!")}), standing()
 
     told: list[CheckoutProgress] = []
-    report = lay_out(tmp_path, manifest, told.append, "reflink")
+    report = lay_out(tmp_path, manifest, told.append, "reflink", jobs)
 
     assert standing() == before
-    assert (report.reflinked, report.copied) == (161, 40)
+    assert (report.reflinked, report.copied) == (201, 0)
     assert told[-1].files_done == told[-1].files_total == 201
     assert {path.name for path in (tmp_path / "dest").iterdir()} == {"0", "1", "2", "odd"}
     assert manifest_of(tmp_path / "dest").file_count == 201
@@ -123,21 +138,87 @@ def test_many_files_share_their_blocks_in_batches(tmp_path: Path) -> None:
         assert (tmp_path / "dest" / path).stat().st_mode & 0o7777 == mode
 
 
-def test_what_suddenly_does_not_share_is_copied(tmp_path: Path, sharing: set[int]) -> None:
+def test_what_suddenly_does_not_share_is_copied(
+    tmp_path: Path, sharing: set[int], jobs: int
+) -> None:
     manifest = make_tree(tmp_path / "tree", MIXED)
     sharing.add(3)
-    report = lay_out(tmp_path, manifest, lambda _: None, "auto")
-    assert report.copied > 40
+    report = lay_out(tmp_path, manifest, lambda _: None, "auto", jobs)
+    assert report.copied >= 40
+    assert report.reflinked > 0
     assert report.copied + report.reflinked == 200
     assert manifest_of(tmp_path / "dest").id == manifest.id
 
 
 @pytest.mark.usefixtures("sharing")
-def test_a_file_that_is_gone_from_the_tree_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_gone_from_the_tree_is_named(tmp_path: Path, jobs: int) -> None:
     manifest, before = make_tree(tmp_path / "tree", MIXED), standing()
-    (tmp_path / "tree/2/101").unlink()
+    (tmp_path / "tree/2/101").rename(tmp_path / "101")
     with pytest.raises(TreeDiffers, match=r"\./2/101"):
-        lay_out(tmp_path, manifest, lambda _: None, "reflink")
+        lay_out(tmp_path, manifest, lambda _: None, "reflink", jobs)
     assert standing() == before
-    assert not (tmp_path / "dest/2/101").exists()
-    assert not list((tmp_path / "dest").rglob(".snapsync-*"))
+    (aside,) = (tmp_path / "dest").iterdir()
+    assert TEMPORARY.fullmatch(os.fsencode(aside.name)), "nothing has its final name"
+    (tmp_path / "101").rename(tmp_path / "tree/2/101")
+    report = lay_out(tmp_path, manifest, lambda _: None, "reflink", jobs)
+    assert report.kept > 100
+    assert report.kept + report.reflinked + report.copied == 200
+    assert {path.name for path in (tmp_path / "dest").iterdir()} == {"0", "1", "2"}
+    assert manifest_of(tmp_path / "dest").id == manifest.id
+
+
+def test_links_are_made_side_by_side(tmp_path: Path, jobs: int) -> None:
+    special = {"set": (0o4755, b"1"), "a/b/deep": (0o600, b"2"), "a-b": (0o644, b"3")}
+    manifest, before = make_tree(tmp_path / "tree", MIXED | special), standing()
+    (tmp_path / "dest").mkdir(mode=0o755)  # as a volume that is mounted there
+
+    told: list[CheckoutProgress] = []
+    report = lay_out(tmp_path, manifest, told.append, "hardlink", jobs)
+
+    assert standing() == before
+    assert (report.linked, report.copied) == (203, 0)
+    assert told[-1].files_done == told[-1].files_total == 203
+    for path in MIXED | special:
+        assert (tmp_path / "dest" / path).samefile(tmp_path / "tree" / path)
+
+
+def test_what_came_in_between_is_replaced(tmp_path: Path, jobs: int) -> None:
+    manifest = make_tree(tmp_path / "tree", MIXED)
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"outside")
+
+    with (
+        open_tree(tmp_path / "tree") as source,
+        open_destination(tmp_path / "dest", 0o755) as target,
+        LayingOut(
+            manifest, source, target, CheckoutOptions("hardlink", jobs=jobs), lambda _: None
+        ) as run,
+    ):
+        (tmp_path / "dest/1").mkdir()
+        (tmp_path / "dest/1/100").symlink_to(outside)
+        run.lay_out_all()
+        run.finish_directories()
+    assert manifest_of(tmp_path / "dest").id == manifest.id
+    assert outside.read_bytes() == b"outside"
+
+
+def test_a_process_that_is_killed_ends_the_checkout(
+    tmp_path: Path, jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, before, own = make_tree(tmp_path / "tree", MIXED), standing(), os.getpid()
+
+    def die_elsewhere(*what: Any) -> bool:
+        if os.getpid() != own:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return fresh_files.link_file(*what)
+
+    monkeypatch.setattr(laying_out, "link_file", die_elsewhere)
+    if jobs == 1:
+        assert lay_out(tmp_path, manifest, lambda _: None, "hardlink", jobs).files == 200
+        return
+    with pytest.raises(ActionFailed, match="process"):
+        lay_out(tmp_path, manifest, lambda _: None, "hardlink", jobs)
+    assert standing() == before
+    monkeypatch.undo()
+    lay_out(tmp_path, manifest, lambda _: None, "hardlink")
+    assert manifest_of(tmp_path / "dest").id == manifest.id

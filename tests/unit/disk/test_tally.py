@@ -14,9 +14,8 @@ MANIFEST = sample({"a": b"12345", "b": b"1234567"}).manifest
 def test_all_ways_of_counting_add_up() -> None:
     told: list[CheckoutProgress] = []
     tally = Tally(MANIFEST, told.append)
-    tally.files_linked, tally.bytes_linked = 1, 5
     tally.bytes_moved(4)
-    tally.file_done(3)
+    tally.files_done(2, 8)
     tally.tell(last=True)
     assert told == [CheckoutProgress(2, 2, 12, 12)]
 
