@@ -307,7 +307,7 @@ def test_only_what_is_whole_gets_a_name(host: Host, file_store: str, tmp_path: P
     text = manifest.read_bytes()
     manifest.write_bytes(text.replace(b"weights", b"wEights"))
     refused(host.snapctl("model", *add), 12, "digest_mismatch")
-    assert not (tmp_path / "store" / "registry").exists()
+    assert not (tmp_path / "store" / "registry" / "models").exists()
     manifest.write_bytes(text)
     assert host.snapctl("model", *add, "--deep").code == 0
 
