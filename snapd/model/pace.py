@@ -1,22 +1,35 @@
 """How many requests to keep in flight: more while that moves more, fewer when the store suffers.
 
-Additive increase, multiplicative decrease, as TCP does it: doubling at first, then by a step; half
-of it when the store asks to slow down, three quarters when it has become slower by itself.
+It begins with what the latency of the first answer asks for, and goes to a half or to twice of that
+as long as it helps. Then additive increase, multiplicative decrease, as TCP does it: a half when
+the store asks to slow down, three quarters when it has become slower by itself.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 REQUEST_WORTH_BYTES = 32 * 1024
 """What one request counts beside its bytes, so that small and large objects can be compared."""
 
-GAIN = 1.05
-"""A larger limit stays if at least this much more was moved with it ..."""
+GROWTH_SHARE = 0.5
+"""A larger limit stays if latency grew by at most this share of what the limit grew by: by Little's
+law it grows as much where nothing more can be moved, and not at all where more can."""
 
-LATENCY_SHARE = 0.5
-"""... or if latency grew by less than this share of what the limit grew by: by Little's law it
-grows as much where nothing more can be moved, and not at all where more can."""
+DECLINE_SHARE = 0.9
+"""A smaller limit stays if latency fell by at least this share of what the limit fell by: what is
+in flight in vain only costs memory that the processor's cache can't hold, and connections."""
+
+QUEUED = 2.0
+"""So many times the latency of the first answer mean that requests wait for this node itself."""
+
+GUESSED_REQUESTS_PER_SECOND = 10_000
+"""What two processors can do: with the latency of the first answer it tells where to begin."""
+
+GUESS_FACTOR = 4
+"""The guess is so many times larger or smaller than what is configured at most."""
 
 STEP = 16
 HOLD_WINDOWS = 20
@@ -33,8 +46,8 @@ WORSE = 0.7
 class Window:
     """What was seen while a limit held: requests that ended, their bytes, mean latency.
 
-    `throttled` counts those that the store refused because it is busy. `crowded` says that there
-    were as many requests as the limit lets through, or more.
+    `throttled` counts those that the store refused because it is busy. `crowded` says that
+    about as many waited for an answer as the limit lets through.
     """
 
     seconds: float
@@ -58,10 +71,19 @@ class Pace:
         self.ceiling = ceiling
         self.floor = min(floor, ceiling)
         self.limit = max(self.floor, min(start, ceiling))
-        self._doubling = True
+        self._least = max(self.floor, self.limit // GUESS_FACTOR)
+        self._first_latency_seconds = 0.0
+        self._course: Literal["unknown", "down", "up", "steps"] = "unknown"
         self._trial: tuple[int, Window] | None = None
         self._hold = 0
         self._best: Window | None = None
+
+    def begin(self, latency_seconds: float) -> None:
+        """Before the first window: choose the limit by the latency of an answer to one request."""
+        self._first_latency_seconds = latency_seconds
+        guess = math.ceil(latency_seconds * GUESSED_REQUESTS_PER_SECOND)
+        guess = max(self._least, min(guess, self.limit * GUESS_FACTOR))
+        self.limit = min(guess, self.ceiling)
 
     def judge(self, window: Window) -> int:
         """Take what was seen under the present limit and give the next one."""
@@ -72,20 +94,28 @@ class Pace:
         return self.limit
 
     def _settle_trial(self, window: Window) -> bool:
-        """See what the last increase brought; True if it is taken back."""
+        """See what another limit brought; True if it is taken back."""
         if self._trial is None:
             return False
         limit, before = self._trial
         self._trial = None
-        faster = window.rate >= before.rate * GAIN
-        growth = 1 + (self.limit / limit - 1) * LATENCY_SHARE
-        if faster or window.latency_seconds <= before.latency_seconds * growth:
+        change = self.limit / limit - 1
+        share = GROWTH_SHARE if change > 0 else DECLINE_SHARE
+        if window.latency_seconds <= before.latency_seconds * (1 + change * share):
+            if change < 0:
+                self._course = "down"
             return False
         self.limit = limit
-        self._doubling = False
-        self._hold = HOLD_WINDOWS
         self._best = None
+        if self._course == "unknown":
+            self._course = "up"
+        else:
+            self._settle()
         return True
+
+    def _settle(self) -> None:
+        self._course = "steps"
+        self._hold = HOLD_WINDOWS
 
     def _watch(self, window: Window) -> None:
         best = self._best
@@ -99,18 +129,28 @@ class Pace:
         elif self._hold:
             self._hold -= 1
         else:
-            self._grow(window)
+            self._try_another(window)
 
-    def _grow(self, window: Window) -> None:
-        if self.limit >= self.ceiling:
-            return
-        self._trial = (self.limit, window)
-        grown = self.limit * 2 if self._doubling else self.limit + STEP
-        self.limit = min(self.ceiling, grown)
+    def _try_another(self, window: Window) -> None:
+        if self._course == "unknown" and not self._is_queueing(window):
+            self._course = "up"
+        if self._course in ("unknown", "down"):
+            wanted = max(self._least, self.limit // 2)
+        else:
+            grown = self.limit * 2 if self._course == "up" else self.limit + STEP
+            wanted = min(self.ceiling, grown)
+        if wanted != self.limit:
+            self._trial = (self.limit, window)
+            self.limit = wanted
+        elif self._course == "down":
+            self._settle()
+
+    def _is_queueing(self, window: Window) -> bool:
+        first = self._first_latency_seconds
+        return first > 0 and window.latency_seconds > first * QUEUED and self.limit > self._least
 
     def _shrink(self, factor: float) -> None:
         self.limit = max(self.floor, int(self.limit * factor))
-        self._doubling = False
         self._trial = None
-        self._hold = HOLD_WINDOWS
         self._best = None
+        self._settle()

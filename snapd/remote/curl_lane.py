@@ -55,8 +55,8 @@ class Channel:
 class Part:
     """The share of a batch that one lane runs; `replies` is whole once it has been reported.
 
-    `waited_seconds` sums up over its requests how long each took. Lanes do not call `on_end`: who
-    is told that parts have ended does.
+    `waited_seconds` sums up over its requests how long each took once it was connected. Lanes do
+    not call `on_end`: who is told that parts have ended does.
     """
 
     __slots__ = (
@@ -121,7 +121,7 @@ class Lane:
         self._inbox: deque[Part] = deque()
         self._cancelled: deque[Part] = deque()
         self._queue: deque[Part] = deque()
-        self._active: dict[Any, tuple[Slot, Part, int, float]] = {}
+        self._active: dict[Any, tuple[Slot, Part, int]] = {}
         self._spare: dict[Kind, list[Slot]] = {}
         self._spare_slots = 0
         self._ended: list[Part] = []
@@ -240,10 +240,10 @@ class Lane:
                 self._end(handle, code, message)
 
     def _end(self, handle: Any, curl_code: int, curl_message: str) -> None:
-        slot, part, index, began_at = self._active.pop(handle)
+        slot, part, index = self._active.pop(handle)
         part.active -= 1
         part.channel.active -= 1
-        part.waited_seconds += time.monotonic() - began_at
+        part.waited_seconds += slot.waited_seconds()
         try:
             self._multi.remove_handle(handle)
             slot.cancelled = part.cancelled
@@ -308,7 +308,7 @@ class Lane:
         self._end_if_done(part)
 
     def _drop(self, handle: Any, error: SnapsyncError) -> None:
-        slot, part, index, _ = self._active.pop(handle)
+        slot, part, index = self._active.pop(handle)
         self._multi.remove_handle(handle)
         slot.release()
         self._put_back(slot)
@@ -349,7 +349,7 @@ class Lane:
             part.replies[index] = Reply(error=error)
             return
         self._multi.add_handle(slot.handle)
-        self._active[slot.handle] = (slot, part, index, time.monotonic())
+        self._active[slot.handle] = (slot, part, index)
         part.active += 1
         part.channel.active += 1
 

@@ -204,6 +204,12 @@ class Slot:
         """Tell for how long a body that has begun has not gone on."""
         return now - self.last_byte_at if self.last_byte_at else 0.0
 
+    def waited_seconds(self) -> float:
+        """Tell how long the last request took, what its connection took left out."""
+        getinfo = self.handle.getinfo
+        ended_at, connected_at = getinfo(pycurl.TOTAL_TIME), getinfo(pycurl.PRETRANSFER_TIME)
+        return float(ended_at - connected_at)
+
     def end(self, curl_code: int, curl_message: str) -> Reply | None:
         """Finish the sink if the whole body arrived, and say what came of the request.
 
@@ -219,6 +225,9 @@ class Slot:
             error=self._error,
         )
         request = self._request
+        sent_at = self.handle.getinfo(pycurl.PRETRANSFER_TIME)
+        answered_at = self.handle.getinfo(pycurl.STARTTRANSFER_TIME)
+        reply.latency_seconds = max(0.0, answered_at - sent_at)
         if request.sink is None or not reply.ok:
             reply.head = self._head.copy()
             reply.retry_after_seconds = self._retry_after_seconds(status)

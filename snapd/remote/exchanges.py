@@ -55,7 +55,8 @@ class Reply:
 
     `curl_code` is zero when the whole answer arrived. `size_bytes` counts what the sink was given.
     `error` is what a sink or a source raised. `overlong` says that the body broke its limit.
-    `facts` are those of a `Got`.
+    `facts` are those of a `Got`. `latency_seconds` went by between the request and the first byte
+    of the answer; small objects go without that.
     """
 
     status: int = 0
@@ -68,6 +69,7 @@ class Reply:
     overlong: bool = False
     error: Exception | None = None
     facts: Facts | None = None
+    latency_seconds: float = 0.0
 
     @property
     def ok(self) -> bool:

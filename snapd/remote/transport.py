@@ -32,6 +32,10 @@ WINDOW_SECONDS = 0.1
 WINDOW_SECONDS_MAX = 1.0
 """The pace is judged after so long if as many requests ended as may be in flight, or after this."""
 
+CROWDED_SHARE = 0.7
+"""The pace is crowded if this part of its limit was waiting for an answer, on the average. Less is
+in flight while connections are being made, and where the work on what has come is the limit."""
+
 TrafficKind: TypeAlias = Literal["small", "rest"]
 """Whole small objects; everything else: ranges, documents, uploads, questions."""
 
@@ -57,8 +61,17 @@ class Traffic:
         self._on_pace = on_pace
         self._channels: dict[AnyLane, Channel] = {}
         self._loads: dict[AnyLane, int] = {}
-        self._most_in_flight = 0
+        self._fresh = True
+        self.latency_seconds = 0.0
+        """The shortest that was seen; zero before the first, or if nobody measures it."""
         self._begin_window()
+
+    def begin(self, latency_seconds: float) -> None:
+        """Before the first request: choose how many may be in flight by what an answer takes."""
+        if self._fresh and latency_seconds:
+            self._pace.begin(latency_seconds)
+            self._on_pace(self._kind, self._pace.limit)
+        self._fresh = False
 
     @property
     def in_flight(self) -> int:
@@ -81,7 +94,6 @@ class Traffic:
             own = requests[start : start + share]
             self._loads[lane] += len(own)
             shares.append((lane, self._channels[lane], own))
-        self._most_in_flight = max(self._most_in_flight, self.in_flight)
         return shares
 
     def _settle_on(self, lanes: Sequence[AnyLane]) -> None:
@@ -108,6 +120,9 @@ class Traffic:
         self._waited_seconds += part.waited_seconds
         for reply in part.replies:
             self._size_bytes += reply.size_bytes
+            if reply.latency_seconds:
+                shortest = self.latency_seconds or reply.latency_seconds
+                self.latency_seconds = min(shortest, reply.latency_seconds)
             if reply.status in (TOO_MANY_REQUESTS, UNAVAILABLE):
                 self._throttled += 1
         seconds = time.monotonic() - self._window_began_at
@@ -124,7 +139,7 @@ class Traffic:
             size_bytes=self._size_bytes,
             latency_seconds=self._waited_seconds / self._requests,
             throttled=self._throttled,
-            crowded=self._most_in_flight >= before,
+            crowded=self._waited_seconds >= before * seconds * CROWDED_SHARE,
         )
         if self._pace.judge(window) != before:
             self._on_pace(self._kind, self._pace.limit)
@@ -141,7 +156,6 @@ class Traffic:
         self._window_began_at = time.monotonic()
         self._requests = self._size_bytes = self._throttled = 0
         self._waited_seconds = 0.0
-        self._most_in_flight = self.in_flight
 
 
 def _tell_nobody(_kind: TrafficKind, _limit: int) -> None:
@@ -169,6 +183,7 @@ class CurlTransport:
             return []
         if all(request.small is not None and request.byte_range is None for request in requests):
             traffic, lanes = self._small, self._lanes.for_small()
+            traffic.begin(self._rest.latency_seconds)
         else:
             traffic, lanes = self._rest, self._lanes.for_rest()
         parts: list[tuple[AnyLane, Part]] = []

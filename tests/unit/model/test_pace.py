@@ -37,6 +37,42 @@ def test_it_stays_where_more_in_flight_moves_no_more() -> None:
     assert limits.count(80) <= 200 / HOLD_WINDOWS + 1
 
 
+@pytest.mark.parametrize(
+    ("latency_seconds", "limit"), [(0.0001, 16), (0.003, 30), (0.02, 200), (0.3, 256)]
+)
+def test_it_begins_with_what_the_first_latency_asks_for(latency_seconds: float, limit: int) -> None:
+    pace = Pace(start=64, ceiling=512)
+    pace.begin(latency_seconds)
+    assert pace.limit == limit
+
+
+def test_what_is_asked_for_stays_below_the_ceiling() -> None:
+    pace = Pace(start=64, ceiling=100)
+    pace.begin(0.02)
+    assert pace.limit == 100
+
+
+def test_it_shrinks_to_what_the_latency_needs_if_requests_wait_for_the_node_itself() -> None:
+    pace = Pace(start=64, ceiling=512)
+    pace.begin(0.02)
+    limits = run(pace, Store(latency_seconds=0.02, capacity=2000), HOLD_WINDOWS)
+    assert limits[:3] == [100, 50, 25]
+    assert set(limits[3:]) == {50}
+
+
+def test_a_first_answer_that_came_faster_than_all_others_does_not_keep_it_from_growing() -> None:
+    pace = Pace(start=64, ceiling=512)
+    pace.begin(0.004)
+    limits = run(pace, Store(latency_seconds=0.05, capacity=1e6), 8)
+    assert limits == [20, 40, 80, 160, 320, 512, 512, 512]
+
+
+def test_it_does_not_go_below_a_quarter_of_where_it_shall_begin() -> None:
+    pace = Pace(start=64, ceiling=512)
+    pace.begin(0.003)
+    assert min(run(pace, Store(latency_seconds=0.0001, capacity=1000), HOLD_WINDOWS)) == 16
+
+
 def test_it_settles_a_little_above_what_a_slow_store_can_do() -> None:
     pace = Pace(start=16, ceiling=512)
     run(pace, Store(latency_seconds=0.1, capacity=1000), 300)
@@ -80,8 +116,12 @@ WINDOWS = st.builds(
 )
 
 
-@given(st.integers(1, 600), st.integers(1, 600), st.lists(WINDOWS, max_size=60))
-def test_it_never_leaves_its_bounds(start: int, ceiling: int, windows: list[Window]) -> None:
+@given(st.integers(1, 600), st.integers(1, 600), st.floats(0, 10), st.lists(WINDOWS, max_size=60))
+def test_it_never_leaves_its_bounds(
+    start: int, ceiling: int, first_seconds: float, windows: list[Window]
+) -> None:
     pace = Pace(start=start, ceiling=ceiling)
+    if first_seconds:
+        pace.begin(first_seconds)
     for window in windows:
         assert min(8, ceiling) <= pace.judge(window) <= ceiling

@@ -279,3 +279,46 @@ def test_a_part_may_end_after_its_store_was_closed(monkeypatch: pytest.MonkeyPat
     part.replies = [Reply(503)]
     traffic.ended(lane, part)
     assert limits == [300]
+
+
+class AdmittedLane(IdleLane):
+    """Knows how many it may run at once."""
+
+    def admit(self, channel: Channel, in_flight_max: int) -> None:
+        """Take note of it."""
+        channel.in_flight_max = in_flight_max
+
+
+def test_how_many_begin_is_told_by_the_first_answer_and_only_by_that() -> None:
+    limits: list[int] = []
+    settings = TransferSettings()
+    traffic = Traffic("small", settings, lambda _kind, limit: limits.append(limit))
+    traffic.begin(0.02)
+    traffic.begin(0.001)
+    lanes = [AdmittedLane(), AdmittedLane()]
+    [(_, first, _), (_, second, _)] = traffic.split([Request("GET", "/")] * 100, lanes)
+    assert limits == [200]
+    assert [first.in_flight_max, second.in_flight_max] == [100, 100]
+
+
+def test_nobody_knows_how_many_shall_begin_before_there_was_an_answer() -> None:
+    traffic = Traffic("small", TransferSettings(), lambda _kind, _limit: None)
+    traffic.begin(0.0)
+    traffic.begin(0.02)
+    [(_, channel, _)] = traffic.split([Request("GET", "/")], [AdmittedLane()])
+    assert channel.in_flight_max == 64
+
+
+async def test_it_is_measured_how_long_a_server_thinks(
+    transport: CurlTransport, server: HeldServer
+) -> None:
+    replies: list[Reply] = []
+
+    async def run() -> None:
+        replies.extend(await transport.run([Request("GET", "/")], Origin(server.url, "")))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        await anyio.to_thread.run_sync(server.hold, 1)
+        await anyio.to_thread.run_sync(server.answer)
+    assert 0 < replies[0].latency_seconds < 10
