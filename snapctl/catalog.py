@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio
 import click
 
 from snapctl.context import Context
@@ -26,6 +27,7 @@ from snapd.model.errors import SnapsyncError
 from snapd.model.ids import SnapshotId
 from snapd.model.names import parse_name
 from snapd.model.pushes import LOCATION_MAX_CHARACTERS, location_text
+from snapd.model.units import format_duration
 from snapd.model.uris import parse_store_uri
 from snapd.registry.documents import Documents
 from snapd.registry.pushes import Pushes
@@ -35,6 +37,8 @@ T = TypeVar("T")
 
 _OFF = ("", "none")
 _MARK_BYTES = 4
+_PATIENCE_SECONDS = 30.0
+"""Nobody waits longer than this for a push that is done to be recorded."""
 DISABLED = "catalog disabled (--catalog none): nothing to query"
 """What `snapdir` says when asked for what it was told not to keep."""
 
@@ -119,17 +123,21 @@ class PushRecord:
             return
         now_ms = _now_ms()
         try:
-            added = await Pushes(Documents(store)).add(
-                self.location,
-                snapshot_id,
-                now_ms=now_ms,
-                by=self.by,
-                mark=secrets.token_hex(_MARK_BYTES),
-                parent_id=self.parent_id,
-            )
+            with anyio.fail_after(_PATIENCE_SECONDS):
+                added = await Pushes(Documents(store)).add(
+                    self.location,
+                    snapshot_id,
+                    now_ms=now_ms,
+                    by=self.by,
+                    mark=secrets.token_hex(_MARK_BYTES),
+                    parent_id=self.parent_id,
+                )
             now_ms = now_ms if added is None else added.at_ms
         except SnapsyncError as error:
             context.output.note(f"the push is done, but not recorded in the store: {error.message}")
+        except TimeoutError:
+            waited = format_duration(_PATIENCE_SECONDS)
+            context.output.note(f"the push is done, but not recorded in the store within {waited}")
         record_here(context, self.catalog, self.location, snapshot_id, self.by, now_ms=now_ms)
 
 

@@ -27,7 +27,7 @@ RUNS_MAX = 1000
 PUSHES_MAX = 100
 PATHS_MAX = 100
 """Of one snapshot."""
-_MANIFESTS_AT_ONCE = 4
+_MANIFESTS_AT_ONCE = 2
 """Each is in memory whole."""
 
 

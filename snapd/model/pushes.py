@@ -25,6 +25,8 @@ CLOCKS_APART_MAX_MS = 30 * 60 * 1000
 """What lies further ahead of a writer's clock is no predecessor: one clock that is years ahead
 would otherwise be everybody's for years."""
 
+_LAST_MS = 253_402_300_799_999
+"""The end of the year 9999."""
 _COUNTED_DOWN_FROM = 99_999_999_999_999
 _DIGITS = 14
 _SHARD_DIGITS = 5
@@ -81,7 +83,7 @@ class Push:
         """Read a document; raises `RegistryDamaged` or `RegistryTooNew`."""
         fields = read_document(data, SCHEMA)
         made = cls(
-            round(parse_moment(fields.moment("at")) * 1000),
+            min(round(parse_moment(fields.moment("at")) * 1000), _LAST_MS),
             _read_location(fields),
             fields.snapshot_id("snapshot_id"),
             _read_optional_id(fields, "previous_id"),

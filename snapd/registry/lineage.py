@@ -27,11 +27,13 @@ from snapd.model.lineage import (
     versions_of,
 )
 from snapd.model.models import Model
+from snapd.model.names import is_name
 from snapd.model.references import KINDS, NameKind
-from snapd.model.runs import Run
+from snapd.model.registry import REGISTRY_PREFIX
+from snapd.model.runs import LinkKind, Run
 from snapd.registry.names import LISTED_MAX, Registry
 from snapd.registry.pushes import Pushes
-from snapd.registry.runs import Runs
+from snapd.registry.runs import Runs, link_key
 from snapd.registry.side_by_side import side_by_side
 
 T = TypeVar("T")
@@ -75,6 +77,7 @@ class Lineage:
 
     def __init__(self, registry: Registry, names: Names) -> None:
         self.names = names
+        self._documents = registry.documents
         self._runs = Runs(registry)
         self._pushes = Pushes(registry.documents)
         self._known: dict[str, Node] = {}
@@ -179,17 +182,28 @@ class Lineage:
     async def _runs_of(
         self, snapshot_id: SnapshotId, way: Way, room: int
     ) -> list[tuple[Edge, Node]]:
-        linked = self._runs.making if way == "up" else self._runs.using
-        ids, _ = await _first(linked(snapshot_id), room + 1)
-        if way == "up":
-            ids += [each.run for each in self.names.of(snapshot_id) if each.run]
-        reads = [partial(self.run, run_id) for run_id in dict.fromkeys(ids)]
-        nodes = await side_by_side(reads, at_once=_RUNS_AT_ONCE)
+        kind: LinkKind = "made-by" if way == "up" else "used-by"
+        prefix = link_key(kind, snapshot_id, "x").removeprefix(REGISTRY_PREFIX)[:-1]
+        keys, _ = await _first(self._documents.keys(prefix), room + 1)
+        linked = [run_id for key in keys if is_name(run_id := key.removeprefix(prefix))]
+        said = [each.run for each in self.names.of(snapshot_id) if each.run and way == "up"]
+        reads = [partial(self.run, run_id) for run_id in dict.fromkeys([*linked, *said])]
+        nodes = [
+            node
+            for node in await side_by_side(reads, at_once=_RUNS_AT_ONCE)
+            if node.title in said or self._is_linked(node, kind, snapshot_id)
+        ]
         key = snapshot_node(snapshot_id).key
         return [
             (Edge(node.key, key, "made") if way == "up" else Edge(key, node.key, "used"), node)
             for node in nodes
         ]
+
+    def _is_linked(self, node: Node, kind: LinkKind, snapshot_id: SnapshotId) -> bool:
+        """Tell whether the record, which alone counts, says what a link to it says."""
+        if (record := self._records.get(node.title)) is None:
+            return "error" in node.details
+        return record.uses(snapshot_id) if kind == "used-by" else record.makes(snapshot_id)
 
     async def _revisions_of(
         self, snapshot_id: SnapshotId, way: Way, room: int

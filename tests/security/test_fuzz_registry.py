@@ -15,10 +15,11 @@ from snapd.model.datasets import Dataset
 from snapd.model.errors import RegistryUnreadable, SnapsyncError
 from snapd.model.model_history import HistoryPage
 from snapd.model.models import Model
+from snapd.model.pushes import Push
 from snapd.model.references import parse_id_or_reference
 from snapd.model.stages import move, roll_back
 from tests.security.test_fuzz_readers import JSON, bounded
-from tests.unit.model.registering import author, v
+from tests.unit.model.registering import author, snapshot, v
 from tests.unit.model.test_registry import full_dataset, full_model, spilled
 
 VALUES = (
@@ -29,10 +30,12 @@ VALUES = (
         ["9999-12-31T23:59:59.9999999Z", "0001-01-01T00:00:00+23:59", "v1.0.0", "dev"]
     )
 )
+PUSH = Push(1_772_355_600_123, "s3://b", snapshot("a"), snapshot("b"), None, "ann@host")
 DOCUMENTS: dict[str, tuple[Callable[[bytes], Any], Any]] = {
     "dataset": (Dataset.parse, full_dataset().to_json()),
     "model": (Model.parse, full_model().to_json()),
     "page": (HistoryPage.parse, json.loads(spilled()[0].render())),
+    "push": (Push.parse, json.loads(PUSH.render())),
 }
 
 
