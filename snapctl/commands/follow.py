@@ -57,7 +57,7 @@ class FollowGroup(click.Group, HelpEnding):
     examples=[
         "snapctl follow iris_clf@production --dest /srv/models/iris_clf --store s3://ml/store",
         "snapctl follow iris_clf@production --dest ./live --poll 5s --keep-previous 2",
-        "snapctl follow iris_clf@production --dest /srv/iris --hook 'systemctl reload iris'",
+        "snapctl follow iris_clf@production --dest /srv/iris --hook 'reload-iris --graceful'",
         "snapctl follow status --json",
         "snapctl follow status iris_clf@production --wait-for v0.1.0 --timeout 60s",
         "snapctl follow stop /srv/models/iris_clf",

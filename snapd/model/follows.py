@@ -54,7 +54,7 @@ def check_hook(hook: Iterable[str]) -> tuple[str, ...]:
     if words and not words[0].startswith("/"):
         raise UsageError(
             f"a hook begins with the absolute path of a program, not with {words[0][:80]!r}",
-            hint="Hooks are run without a shell: /usr/bin/systemctl reload iris.",
+            hint="Hooks are run without a shell: /usr/local/bin/reload-iris --graceful.",
         )
     if len(words) > HOOK_WORDS_MAX or any("\0" in word or len(word) > 4096 for word in words):
         raise UsageError(f"a hook has at most {HOOK_WORDS_MAX} words of 4096 characters")

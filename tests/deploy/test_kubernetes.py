@@ -13,6 +13,7 @@ import yaml
 from kubernetes_validate import validate
 
 from snapd.model.config import SECTIONS, load_settings
+from snapd.model.settings import FollowSettings
 from tests.deploy.rendering import (
     CHART,
     EXAMPLES,
@@ -133,6 +134,14 @@ def test_values_become_the_configuration(charted: dict[str, list[Resource]]) -> 
     assert settings.transfer.attempts_max == 3
     assert settings.transfer.connect_timeout_seconds == 2.5
     assert settings.cache.kubelet_directory == "/var/lib/k0s/kubelet"
+    hook = ("/bin/true",)
+    assert settings.follows == (
+        FollowSettings(
+            "iris_clf@production", "/srv/models/iris_clf", "s3://ml/store", 5.0, hook=hook
+        ),
+    )
+    (spec,) = [spec for name, spec in pod_specs(charted["plain"]) if name == "DaemonSet/snapsync"]
+    assert {"name": "follow", "mountPath": "/srv/models"} in spec["containers"][0]["volumeMounts"]
     settings = load_settings(of_kind(charted["on-premises"], "ConfigMap")["data"]["config.toml"])
     assert settings.stores[0].endpoint_url == "https://s3.example.org:9000"
     assert settings.daemon.pulls_running_max == 8
@@ -145,10 +154,15 @@ def test_values_that_make_no_sense_are_refused() -> None:
         ["--set", "user=0"],
         ["--set", "image.digest=latest"],
         ["--set", "paths.state=relative"],
+        ["--set", "follow[0].ref=iris@production"],
+        ["--set", "follow[0].ref=iris@production,follow[0].dest=/srv/models/x,follow[0].pol=1"],
     ):
         done = ran(HELM, "template", "snapsync", CHART, *words)
         assert done.returncode != 0, words
         assert "values don't meet" in done.stderr
+    outside = "follow[0].ref=iris@production,follow[0].dest=/srv/iris"
+    done = ran(HELM, "template", "snapsync", CHART, "--set", outside)
+    assert "does not lie below paths.follow" in done.stderr
 
 
 def test_the_schema_of_the_values_knows_every_section_of_the_configuration() -> None:

@@ -64,7 +64,7 @@ async def test_the_parts_of_the_cache_add_up_before_and_after_a_count(tmp_path: 
         assert numbers.cache["quarantine"] >= 8192
         assert sum(numbers.cache.values()) == admission.used_bytes
         assert numbers.quarantined_objects == 1
-        assert set(numbers.leases) == {"process", "pod", "link", "pin", "time"}
+        assert set(numbers.leases) == {"process", "pod", "link", "pin", "follow", "time"}
 
 
 async def test_a_scrub_that_is_off_has_no_interval(tmp_path: Path) -> None:

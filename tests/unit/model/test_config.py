@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from snapd.model.config import SECTIONS, load_settings, settings_from_document
+from snapd.model.config import SECTIONS, check_whole, load_settings, settings_from_document
 from snapd.model.errors import InvalidConfig
-from snapd.model.settings import MIB, Settings, StoreSettings
+from snapd.model.settings import MIB, FollowSettings, Settings, StoreSettings
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.toml"
-KEY_LINE = re.compile(r"# (\[\[store\]\]|[a-z_]+ = .*)")
+KEY_LINE = re.compile(r"# (\[\[(?:store|follow)\]\]|[a-z_]+ = .*)")
 
 
 def uncommented(text: str) -> str:
@@ -31,12 +31,13 @@ def test_the_example_as_it_is_gives_the_defaults() -> None:
 
 def test_the_example_uncommented_gives_the_defaults_too() -> None:
     settings = load_settings(uncommented(EXAMPLE.read_text()))
-    assert settings == Settings(stores=(StoreSettings("s3://datasets"),))
+    followed = FollowSettings("iris_clf@production", "/srv/models/iris_clf")
+    assert settings == Settings(stores=(StoreSettings("s3://datasets"),), follows=(followed,))
 
 
 def test_the_example_names_every_key_once() -> None:
     keys = [line.split(" ")[1] for line in EXAMPLE.read_text().splitlines() if " = " in line]
-    kinds = [*SECTIONS.values(), StoreSettings]
+    kinds = [*SECTIONS.values(), StoreSettings, FollowSettings]
     assert sorted(keys) == sorted(field.name for kind in kinds for field in fields(kind))
 
 
@@ -153,3 +154,51 @@ def test_a_number_or_a_word() -> None:
     assert load_settings("[transfer]\nworkers = 'auto'").transfer.workers == "auto"
     assert load_settings("[transfer]\nworkers = 0").transfer.workers == 0
     assert load_settings("[transfer]\nworkers = 3").transfer.workers == 3
+
+
+FOLLOW = '[[follow]]\nref = "iris@production"\ndest = "/srv/iris"\n'
+
+
+def test_a_follow_is_read_and_completed() -> None:
+    text = FOLLOW + 'poll_seconds = "5s"\nhook = ["/bin/true", "x"]\nkeep_previous = 0\n'
+    [follow] = check_whole(load_settings('[daemon]\nstores = ["s3://a/"]\n' + text)).follows
+    assert follow == FollowSettings(
+        "iris@production", "/srv/iris", "s3://a", 5.0, 0, ("/bin/true", "x")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[[follow]]\nref = "iris@production"\n', "needs a dest"),
+        ('[[follow]]\ndest = "/srv/iris"\n', "needs a ref"),
+        ('[follow]\nref = "iris@production"\n', "two brackets"),
+        (FOLLOW + "pol_seconds = 1\n", "'poll_seconds'"),
+        (FOLLOW + "poll_seconds = 0.5\n", "every 1 s"),
+        (FOLLOW + "keep_previous = 11\n", "at most 10"),
+        (FOLLOW + 'hook = "reload"\n', "list of strings"),
+        (FOLLOW + 'hook = ["reload"]\n', "absolute path"),
+        (FOLLOW + 'store = "nonsense"\n', "nonsense"),
+        (FOLLOW.replace("iris@production", "iris"), "which version"),
+        (FOLLOW.replace("/srv/iris", "srv/iris"), "absolute path"),
+        (FOLLOW.replace("/srv/iris", "/srv/../iris"), "'..'"),
+        (FOLLOW.replace("/srv/iris", "/"), "below /"),
+        (FOLLOW * 2, "the same"),
+        (FOLLOW + FOLLOW.replace("/srv/iris", "/srv"), "one in the other"),
+        (FOLLOW + FOLLOW.replace("/srv/iris", "/srv/iris/below/it"), "one in the other"),
+        ('[daemon]\nstores = ["s3://a", "s3://b"]\n' + FOLLOW, "no store"),
+        ('[daemon]\nstores = ["*"]\n' + FOLLOW, "no store"),
+    ],
+)
+def test_a_follow_that_can_not_be_is_refused(text: str, words: str) -> None:
+    if "stores" not in text:
+        text = '[daemon]\nstores = ["s3://a"]\n' + text
+    with pytest.raises(InvalidConfig) as refused:
+        check_whole(load_settings(text))
+    assert words in refused.value.message
+
+
+def test_there_are_so_many_follows_at_most() -> None:
+    text = "".join(FOLLOW.replace("/iris", f"/iris{n}") for n in range(65))
+    with pytest.raises(InvalidConfig, match="at most 64"):
+        check_whole(load_settings('[daemon]\nstores = ["s3://a"]\n' + text))

@@ -7,6 +7,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from snapd.model.follow_views import FollowView
 from snapd.model.jobs import JobView, Step
 from snapd.runtime.metrics import Metrics
 from snapd.runtime.numbers import NodeNumbers
@@ -15,8 +16,30 @@ from snapd.runtime.observer import Observer
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 LABELS = frozenset(
     {"cause", "code", "kind", "operation", "outcome", "part", "python", "reason", "source", "state"}
-) | {"version", "le"}
-"""Whatever is a label is drawn from a closed vocabulary."""
+) | {"version", "le", "follow", "ref"}
+"""Whatever is a label is drawn from a closed vocabulary; follows are few, and bounded."""
+
+
+FOLLOW = FollowView(
+    "abc123abc123",
+    "iris@production",
+    "s3://b",
+    "/srv/iris",
+    "/srv/iris/current",
+    configured=True,
+    state="behind",
+    version="v1.0.0",
+    live_since=100.0,
+    behind_seconds=7.0,
+    checked_at=200.0,
+    poll_seconds=5.0,
+    error={"code": "digest_mismatch"},
+    last_error_at=150.0,
+    switches=3,
+    polls=40,
+    poll_failures=2,
+    hook_failures=1,
+)
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
@@ -52,6 +75,7 @@ def every_kind() -> Metrics:
     observer.on_scrub_damage(2)
     observer.on_repaired(1)
     metrics.on_reload(accepted=True)
+    metrics.set_follows([FOLLOW])
     metrics.set_ready(True)
     metrics.set_loop_lag(0.25)
     metrics.set_numbers(

@@ -65,4 +65,12 @@ log:
 {{- include "snapsync.table" $table }}
 {{- end }}
 {{- end }}
+{{- range .Values.follow }}
+{{- if not (hasPrefix (printf "%s/" $.Values.paths.follow) .dest) }}
+{{- fail (printf "follow: %s does not lie below paths.follow (%s)" .dest $.Values.paths.follow) }}
+{{- end }}
+
+[[follow]]
+{{- include "snapsync.table" . }}
+{{- end }}
 {{- end }}
