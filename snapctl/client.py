@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import stat
-import struct
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +24,8 @@ from snapd.model.errors import (
 )
 
 if TYPE_CHECKING:
+    import socket
+
     from snapd.model.care import Proof, ProofProgress
     from snapd.model.follow_views import FollowView
     from snapd.model.follows import FollowRequest
@@ -41,6 +41,7 @@ SILENCE_MAX_SECONDS = 30.0
 SWEEP_MAX_SECONDS = 3600.0
 """Plans, sweeps and evictions of a large cache take minutes."""
 _CONNECT_SECONDS = 10
+_SOCKET_PATH_MAX_BYTES = 107
 _ERROR_BODY_MAX_BYTES = 64 * 1024
 
 
@@ -344,6 +345,10 @@ class Client:
 
 
 def _connect(path: str, looked_at: Sequence[str]) -> socket.socket:
+    _expect_socket(path, looked_at)
+    import socket
+    import struct
+
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # A blocking connect waits while the daemon's backlog is full; this bounds the wait.
@@ -354,6 +359,18 @@ def _connect(path: str, looked_at: Sequence[str]) -> socket.socket:
         connection.close()
         raise _unconnected(path, looked_at, error) from error
     return connection
+
+
+def _expect_socket(path: str, looked_at: Sequence[str]) -> None:
+    """Raise `DaemonNotRunning` if nothing is there, before anything is loaded to speak to it."""
+    if len(os.fsencode(path)) > _SOCKET_PATH_MAX_BYTES:
+        return
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _unconnected(path, looked_at, error) from error
+    except (OSError, ValueError):
+        return  # connecting says better what is wrong
 
 
 def _unconnected(path: str, looked_at: Sequence[str], error: OSError) -> SnapsyncError:

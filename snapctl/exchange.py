@@ -6,8 +6,11 @@ takes as long as everything else that a short command does.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
 
 _RECEIVE_BYTES = 64 * 1024
 _HEAD_MAX_BYTES = 64 * 1024

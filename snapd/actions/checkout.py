@@ -28,7 +28,6 @@ from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
 from snapd.disk import fsops
-from snapd.disk.comparing import Comparison
 from snapd.disk.destination import (
     Destination,
     look_at_destination,
@@ -143,6 +142,8 @@ def _preview(
     manifest: Manifest, tree: Path, destination: Path, options: CheckoutOptions
 ) -> CheckoutReport:
     """Look, and tell what would change; nothing is written, not even a mode."""
+    from snapd.disk.comparing import Comparison
+
     changes: list[CheckoutChange] = []
     deleted: tuple[str, ...] = ()
     kept = 0

@@ -6,18 +6,16 @@ can put a link in the way. They raise `OSError`; `translate` turns that into an 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any, NamedTuple
 
 from snapd.model.errors import AccessDenied, ActionFailed, NoSpace, SnapsyncError
 
-_libc = ctypes.CDLL(None, use_errno=True)
 _FICLONE = 0x40049409
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
@@ -65,6 +63,20 @@ def translate(error: OSError, doing: str, where: str | os.PathLike[str]) -> Snap
     return ActionFailed(message, **details)
 
 
+@cache
+def _libc() -> Any:
+    """Give the C library; loading what calls it takes a short command longer than its work."""
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _errno() -> int:
+    import ctypes
+
+    return ctypes.get_errno()
+
+
 @contextmanager
 def translated(doing: str, where: str | os.PathLike[str]) -> Iterator[None]:
     """Turn every `OSError` of the block into one of ours, as `translate` does."""
@@ -82,13 +94,13 @@ def space(path: str | os.PathLike[str] | int) -> DiskSpace:
 
 def _check(result: int) -> None:
     if result != 0:
-        number = ctypes.get_errno()
+        number = _errno()
         raise OSError(number, os.strerror(number))
 
 
 def syncfs(fd: int) -> None:
     """Make everything written so far to the file system of `fd` durable."""
-    _check(_libc.syncfs(fd))
+    _check(_libc().syncfs(fd))
 
 
 def fsync(fd: int) -> None:
@@ -138,18 +150,18 @@ def idle_io() -> Iterator[None]:
 
     Where the kernel or the scheduler of the disk knows no such thing, nothing changes.
     """
-    numbers = _IOPRIO_CALLS.get(platform.machine())
+    numbers = _IOPRIO_CALLS.get(os.uname().machine)
     if numbers is None:
         yield
         return
     set_priority, get_priority = numbers
-    before = _libc.syscall(get_priority, _IOPRIO_WHO_PROCESS, 0)
-    _libc.syscall(set_priority, _IOPRIO_WHO_PROCESS, 0, _IOPRIO_IDLE)
+    before = _libc().syscall(get_priority, _IOPRIO_WHO_PROCESS, 0)
+    _libc().syscall(set_priority, _IOPRIO_WHO_PROCESS, 0, _IOPRIO_IDLE)
     try:
         yield
     finally:
         if before >= 0:
-            _libc.syscall(set_priority, _IOPRIO_WHO_PROCESS, 0, before)
+            _libc().syscall(set_priority, _IOPRIO_WHO_PROCESS, 0, before)
 
 
 def read_in_passing(fd: int, buffer: memoryview, offset: int) -> int:
@@ -233,12 +245,12 @@ def rename_exchange(first: str, second: str, *, first_dir_fd: int, second_dir_fd
 
 
 def _renameat2(source: str, target: str, src_dir_fd: int, dst_dir_fd: int, flags: int) -> None:
-    call: Any = getattr(_libc, "renameat2", None)
+    call: Any = getattr(_libc(), "renameat2", None)
     if call is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     old, new = os.fsencode(source), os.fsencode(target)
-    if call(src_dir_fd, old, dst_dir_fd, new, ctypes.c_uint(flags)) != 0:
-        number = ctypes.get_errno()
+    if call(src_dir_fd, old, dst_dir_fd, new, flags) != 0:
+        number = _errno()
         raise OSError(number, os.strerror(number), source, None, target)
 
 

@@ -154,7 +154,7 @@ def _answers(reading: int, wait_seconds: float) -> Iterator[Answer]:
     if not said and wait_seconds:
         raise ActionFailed(
             "a helping process ended unasked",
-            hint="It may have been killed for lack of memory; where there is --jobs, 1 does without.",
+            hint="It may have been killed for lack of memory; --jobs 1, if it has that, helps.",
         )
     for kind, task, first, second in _ANSWER.iter_unpack(said):
         if kind == _FAILED:

@@ -6,15 +6,16 @@ import re
 
 from snapd.model.errors import UsageError
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?b?)\s*", re.ASCII | re.IGNORECASE)
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\s*", re.ASCII | re.IGNORECASE)
+_SIZE = r"\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?b?)\s*"
+_DURATION = r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\s*"
+_FLAGS = re.ASCII | re.IGNORECASE
 _EXPONENTS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_size_bytes(text: str) -> int:
     """`8M` -> 8388608. Multiples of 1024, with or without `i` and `B`; fractions are allowed."""
-    match = _SIZE.fullmatch(text)
+    match = re.fullmatch(_SIZE, text, _FLAGS)
     if match is None:
         raise UsageError(
             f"not a size: {text!r}", hint="Write a number with K, M, G or T: 8M, 1.5G."
@@ -24,7 +25,7 @@ def parse_size_bytes(text: str) -> int:
 
 def parse_duration_seconds(text: str) -> float:
     """`90` -> 90.0, `5m` -> 300.0, `250ms` -> 0.25."""
-    match = _DURATION.fullmatch(text)
+    match = re.fullmatch(_DURATION, text, _FLAGS)
     if match is None:
         raise UsageError(f"not a duration: {text!r}", hint="Write 30s, 5m, 2h or 250ms.")
     return float(match[1]) * _SECONDS[match[2].lower()]

@@ -148,3 +148,54 @@ def test_an_error_names_the_path() -> None:
     assert isinstance(across, ActionFailed)
     assert "/d" in across.message
     assert "./a/b" in across.message
+
+
+def test_what_is_aside_settles_in_one_step_each(tmp_path: Path) -> None:
+    with open_destination(tmp_path / "d", 0o755) as target:
+        target.step_aside()
+        target.ensure_directory(b"a/", 0o755)
+        target.ensure_directory(b"a/b/", 0o755)
+        os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=target.at(b"")))
+        (aside,) = (tmp_path / "d").iterdir()
+        assert TEMPORARY.fullmatch(os.fsencode(aside.name))
+        assert stat.S_IMODE(aside.stat().st_mode) == 0o700
+        target.settle()
+        assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["a", "f"]
+        assert os.fstat(target.at(b"a/b/")).st_ino == (tmp_path / "d/a/b").stat().st_ino
+        target.settle()
+
+
+@pytest.mark.parametrize(
+    ("names", "listed", "resumes"),
+    [
+        ([".snapsync-01234567/"], False, True),
+        ([".snapsync-01234567/"], True, False),
+        ([".snapsync-01234567/", "other"], False, False),
+        ([".snapsync-01234567"], False, False),
+        ([".snapsync-0123456/"], False, False),
+        ([], False, False),
+    ],
+)
+def test_only_what_is_alone_and_its_own_is_resumed(
+    tmp_path: Path, names: list[str], listed: bool, resumes: bool
+) -> None:
+    for name in names:
+        if name.endswith("/"):
+            (tmp_path / name / "half").mkdir(parents=True)
+        else:
+            (tmp_path / name).touch()
+    with open_destination(tmp_path, 0o755) as target:
+        target.resume(lambda _path: listed)
+        assert (os.fstat(target.at(b"")).st_ino != tmp_path.stat().st_ino) is resumes
+        assert target.is_fresh(b"") is (not names)
+        target.settle()
+    assert (tmp_path / "half").exists() is resumes
+
+
+def test_a_link_in_the_place_of_what_is_left_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/.snapsync-01234567").symlink_to(tmp_path / "outside")
+    with open_destination(tmp_path / "d", 0o755) as target:
+        target.resume(lambda _path: False)
+        assert os.fstat(target.at(b"")).st_ino == (tmp_path / "d").stat().st_ino

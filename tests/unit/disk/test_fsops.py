@@ -160,10 +160,10 @@ def test_reading_in_passing_gives_the_bytes_wherever_they_are(tmp_path: Path) ->
 
 def test_io_is_idle_for_the_block_and_as_before_afterwards() -> None:
     get, mine = fsops._IOPRIO_CALLS[platform.machine()][1], fsops._IOPRIO_WHO_PROCESS
-    before = fsops._libc.syscall(get, mine, 0)
+    before = fsops._libc().syscall(get, mine, 0)
     with fsops.idle_io():
-        assert fsops._libc.syscall(get, mine, 0) == fsops._IOPRIO_IDLE
-    assert fsops._libc.syscall(get, mine, 0) == before
+        assert fsops._libc().syscall(get, mine, 0) == fsops._IOPRIO_IDLE
+    assert fsops._libc().syscall(get, mine, 0) == before
 
 
 def test_io_stays_as_it_is_on_machines_whose_call_is_unknown(

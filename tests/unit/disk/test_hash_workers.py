@@ -81,7 +81,7 @@ def test_worker_that_is_killed_is_told(shared: memoryview) -> None:
             os.sched_yield()
         return 0, 0
 
-    with pytest.raises(ActionFailed, match="hashing process ended"):
+    with pytest.raises(ActionFailed, match="helping process ended"):
         list(do_in_processes(range(2), work, 2))
 
 

@@ -70,7 +70,7 @@ def test_a_path_too_long_for_a_socket() -> None:
 
 def test_a_socket_of_another_group_names_the_group(at: Path) -> None:
     script = (
-        "import grp, os, sys\n"
+        "import grp, os, socket, struct, sys\n"
         "from snapctl.client import Client\n"
         "if os.getuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try: Client([sys.argv[1]]).status()\n"
