@@ -26,7 +26,7 @@ def push_output(context: Context, store: str, path: str, by: str) -> SnapshotId:
 
     The push is recorded as any other. Raises `UsageError` for a path that is not there.
     """
-    with _as_directory(Path(path)) as source:
+    with as_directory(Path(path)) as source:
         options = PushOptions(
             walk=WalkOptions(stat_cache_dir=default_directory(context.environment)),
             transfer=context.settings().transfer,
@@ -53,7 +53,8 @@ def push_output(context: Context, store: str, path: str, by: str) -> SnapshotId:
 
 
 @contextmanager
-def _as_directory(path: Path) -> Iterator[Path]:
+def as_directory(path: Path) -> Iterator[Path]:
+    """Give the directory that an output becomes: itself or, of a file, one that holds it alone."""
     if path.is_dir():
         yield path
         return

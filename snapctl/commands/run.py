@@ -6,7 +6,9 @@ import click
 
 from snapctl.commands.run_exec import run_command
 from snapctl.commands.run_recording import record
+from snapctl.commands.run_reproducing import reproduce
 from snapctl.commands.run_showing import ls, show
+from snapctl.commands.run_verifying import verify
 from snapctl.registering import VerbGroup
 
 _SWITCHES = {"--json", "--events", "-q", "--quiet", "--verbose"}
@@ -39,6 +41,8 @@ class RunGroup(VerbGroup):
         "snapctl run --data imagenet@v1.2.0 --output model -- python train.py",
         "snapctl run record run.yaml --store s3://models/prod",
         "snapctl run ls --since 7d",
+        "snapctl run verify iris-7",
+        "snapctl run reproduce iris-7 --run",
     ],
 )
 def command() -> None:
@@ -53,3 +57,5 @@ command.add_command(run_command)
 command.add_command(record)
 command.add_command(show)
 command.add_command(ls)
+command.add_command(verify)
+command.add_command(reproduce)

@@ -252,6 +252,13 @@ class RunNotFound(ReferenceNotFound):
     default_hint = "`snapctl run ls` lists the latest runs of a store."
 
 
+class RunDiffers(SnapsyncError):
+    """A recorded run that is not as it was: snapshots, code, what it ran in, or what it makes."""
+
+    code = "run_differs"
+    default_hint = "The lines say what differs; `snapctl run show RUN` prints the record."
+
+
 class NoSpace(SnapsyncError):
     """The disk or the quota is full; what is verified stays."""
 
