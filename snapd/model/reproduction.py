@@ -150,8 +150,8 @@ class _Placing:
             if relative and not relative.startswith("/") and path.endswith(f"/{relative}"):
                 return self._within(relative) or self._apart(DATA, use)
         name = PurePosixPath(path).name
-        place = None if is_digest(name) else self._within(name)
-        place = place or self._apart(DATA, use)
+        within = None if is_digest(name) else self._within(name)
+        place = within or self._apart(DATA, use)
         self._note_unnamed(path, place)
         return place
 
