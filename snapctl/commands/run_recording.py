@@ -24,7 +24,7 @@ from snapctl.recorded_runs import (
 from snapctl.registering import author_options, read_values
 from snapd.model.errors import UsageError
 from snapd.model.run_texts import read_run_text
-from snapd.model.runs import RUN_MAX_BYTES, Code, Environment
+from snapd.model.runs import RUN_MAX_BYTES, Code, Environment, parse_commit
 from snapd.model.values import read_number, read_seed, read_value
 from snapd.model.written_runs import WrittenRun, read_named, run_as_written
 
@@ -93,7 +93,9 @@ def _merged(written: WrittenRun, data: tuple[Any, ...], options: Mapping[str, An
     """Let options win; of parameters and metrics, each by its name."""
     known = dict(written.known)
     if options["commit"]:
-        known["code"] = replace(known.get("code") or Code(""), commit=options["commit"])
+        known["code"] = replace(
+            known.get("code") or Code(""), commit=parse_commit(options["commit"])
+        )
     for name, option, read in (
         ("parameters", "--param", lambda _, text: read_value(text)),
         ("metrics", "--metric", read_number),

@@ -28,7 +28,16 @@ from snapd.model.ids import SnapshotId
 from snapd.model.names import parse_author, parse_name, parse_text, shown
 from snapd.model.references import Reference, parse_id_or_reference, parse_reference
 from snapd.model.registry import Author
-from snapd.model.runs import SCHEMA, USES_MAX, Code, Environment, Run, Use, author_of_run
+from snapd.model.runs import (
+    SCHEMA,
+    USES_MAX,
+    Code,
+    Environment,
+    Run,
+    Use,
+    author_of_run,
+    parse_commit,
+)
 from snapd.model.uris import parse_store_uri
 
 SPELLINGS = {
@@ -258,7 +267,7 @@ def _read_code(value: object, fields: dict[str, Any]) -> Code | None:
         _refuse(found, ("commit", "dirty", "repository", "untracked", "directory"), "code")
     if commit is None and any(each is not None for each in code):
         raise UsageError("the code has no commit")
-    return None if commit is None else Code(commit, *code)
+    return None if commit is None else Code(parse_commit(commit), *code)
 
 
 def _read_environment(value: object) -> Environment | None:

@@ -56,6 +56,7 @@ def test_two_versions_a_promotion_and_a_rollback(
     host, store = cloud_host, s3_store()
     old, new = (push(host, tmp_path, store, text) for text in ("old", "new"))
     told = ("--metric", "accuracy=0.93", "--param", "lr=0.1", "--param", "opt=adam", "--run", "r7")
+    done(host, "run", "record", "--run-id", "r7", "--output", new, store=store)
     card = tmp_path / "CARD.md"
     card.write_text("# Iris\n\nFor flowers.\n")
     done(host, "model", "add", "iris_clf@v0.1.0", "--id", old, store=store)
