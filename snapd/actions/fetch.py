@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import anyio
 from anyio import to_thread
@@ -22,15 +23,43 @@ from snapd.runtime.observer import Observer
 VERIFICATION_TRIES = 2
 """Wrong bytes are fetched this often before the store's copy counts as damaged."""
 
-LARGE_OBJECTS_IN_FLIGHT = 4
+LARGE_OBJECTS_IN_FLIGHT = 8
 """Large objects fetched at the same time on a node."""
 
-RANGES_PER_OBJECT = 8
-"""Parallel ranges of one large object; more would not make one object faster on a busy node."""
+RANGES_WANTED = 16
+"""Parallel ranges that large objects share: each gets fewer, the more of them there are.
+
+Of one object only the first is hashed as it comes; of the others the bytes are read back.
+"""
+
+RANGES_PER_OBJECT = range(2, 9)
+"""How few and how many it may get: two, so that one goes on while the next is asked for."""
 
 
 RATED_BYTES_MIN = 64 * 1024
 """The shortest range that a limited rate leads to: shorter ones are mostly overhead."""
+
+
+@dataclass(slots=True)
+class Crowd:
+    """The large objects that are being fetched."""
+
+    objects: int = 0
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Count one more for the length of the block."""
+        self.objects += 1
+        try:
+            yield
+        finally:
+            self.objects -= 1
+
+    @property
+    def ranges_each(self) -> int:
+        """How many parallel ranges each of them should have now."""
+        share = RANGES_WANTED // max(1, self.objects)
+        return min(max(share, RANGES_PER_OBJECT[0]), RANGES_PER_OBJECT[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +72,7 @@ class Fetcher:
     observer: Observer
     requests: Rate
     bytes: Rate
+    crowd: Crowd = field(default_factory=Crowd)
 
     @classmethod
     def of(cls, blobs: Blobs, settings: TransferSettings, observer: Observer) -> Fetcher:
@@ -176,11 +206,22 @@ class Fetcher:
         size_bytes: int,
         urgency: Urgency,
     ) -> None:
-        """Fetch all ranges, a few lanes side by side, each range with a place in the budget."""
+        """Fetch all ranges, a few lanes side by side, each range with a place in the budget.
+
+        There are as many lanes as the crowd allows, which may change with every range.
+        """
         parts = iter(_ranges(size_bytes, self.settings.range_bytes))
         failures: list[SnapsyncError] = []
+        running = 0
+
+        def start_lanes() -> None:
+            nonlocal running
+            while running < self.crowd.ranges_each:
+                running += 1
+                lanes.start_soon(run_lane)
 
         async def run_lane() -> None:
+            nonlocal running
             for part in parts:
                 sink = writer.part(part.offset, part.length)
                 get = Get(object_key(ref.digest), sink, part, part.length)
@@ -193,10 +234,14 @@ class Fetcher:
                     failures.append(as_object_error(outcome, ref, store))
                     lanes.cancel_scope.cancel()
                     return
+                if running > self.crowd.ranges_each:
+                    running -= 1
+                    return
+                start_lanes()
 
-        async with anyio.create_task_group() as lanes:
-            for _ in range(RANGES_PER_OBJECT):
-                lanes.start_soon(run_lane)
+        with self.crowd.joined():
+            async with anyio.create_task_group() as lanes:
+                start_lanes()
         if failures:
             raise failures[0]
 

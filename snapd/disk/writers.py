@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from blake3 import blake3
 
@@ -17,7 +18,6 @@ from snapd.model.settings import MIB
 
 _OVERRUN_BYTES = MIB
 _BUFFER_MAX_BYTES = 16 * MIB
-_HELD_MAX_BYTES = MIB
 
 OnBytes = Callable[[int], None]
 """Told how many more bytes arrived; a negative number takes back what came to nothing."""
@@ -143,10 +143,12 @@ class BlobWriter:
 class LargeBlobWriter:
     """An object of known size that arrives in parts, several at once from different threads.
 
-    Bytes are written at their place as they come, a mebibyte at a time. A part that is whole is
-    hashed as soon as all bytes before it have been hashed: read back from the file, which nobody
-    else can reach, while it is still in the page cache. `on_bytes` is told what parts take and,
-    when a part starts again, what it gives back.
+    Bytes are written at their place as they come. Those that are next in line are hashed at once,
+    while they are in the processor's cache. Of other parts the hash is made when it is their turn:
+    read back from the file, which nobody else can reach, while they are in the page cache.
+    `on_bytes` is told what parts take and, when one starts again, give back, by one thread at a
+    time. `finish` publishes the object or raises as a `BlobWriter` does; after `discard` nothing is
+    left.
     """
 
     def __init__(
@@ -166,6 +168,9 @@ class LargeBlobWriter:
         self._state = threading.Condition()
         self._hashed_bytes = 0
         self._hashing = False
+        # The part in which the hash is, and the hash as it was where that part begins.
+        self._line_offset = 0
+        self._line_hasher = self._hasher.copy()
         self._arrived: dict[int, int] = {}
         self._must_reread = False
         self._users = 0
@@ -190,12 +195,17 @@ class LargeBlobWriter:
         with self._state:
             if offset in self._arrived:
                 self._must_reread = True
+            elif offset == self._line_offset:
+                # Only the thread of this part hashes a part that is not whole.
+                self._hasher = self._line_hasher.copy()
+                self._hashed_bytes = offset
 
-    def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Write some bytes of a part at their place."""
+    def write(self, offset: int, filled_bytes: int, data: bytes | memoryview) -> None:
+        """Write some bytes of the part at `offset`, behind those that it has."""
         self._enter()
         try:
-            fsops.pwrite_all(self._staged.fd, data, offset)
+            fsops.pwrite_all(self._staged.fd, data, offset + filled_bytes)
+            self._hash_in_line(offset, offset + filled_bytes, data)
         except OSError as exc:
             raise self._press.failure(self._ref, exc) from exc
         finally:
@@ -220,33 +230,59 @@ class LargeBlobWriter:
                 raise ActionFailed(f"object {self._ref.digest} is not being written any more")
             self._users += 1
 
+    def _hash_in_line(self, offset: int, begin: int, data: bytes | memoryview) -> None:
+        """Hash bytes that were just written at `begin`, if the hash is in their part."""
+        with self._state:
+            if self._hashing or offset != self._line_offset:
+                return
+            self._hashing = True
+        with self._giving_up_on_error():
+            if self._hashed_bytes < begin:
+                self._hash_stretch(self._hashed_bytes, begin - self._hashed_bytes)
+            self._hasher.update(data)
+            self._hashed_bytes += len(data)
+        with self._state:
+            self._end_hashing()
+
     def _hash_in_order(self, offset: int, length: int) -> None:
         with self._state:
             self._arrived[offset] = length
             if self._hashing:
                 return
             self._hashing = True
-        try:
+        with self._giving_up_on_error():
             while stretch := self._next_stretch():
-                hash_stretch(self._hasher, self._staged.fd, *stretch)
-                with self._state:
-                    self._hashed_bytes += stretch[1]
+                self._hash_stretch(*stretch)
+
+    @contextmanager
+    def _giving_up_on_error(self) -> Iterator[None]:
+        try:
+            yield
         except BaseException:
             with self._state:
                 self._must_reread = True
-                self._hashing = False
-                self._state.notify_all()
+                self._end_hashing()
             raise
 
+    def _end_hashing(self) -> None:
+        self._hashing = False
+        self._state.notify_all()
+
+    def _hash_stretch(self, offset: int, length: int) -> None:
+        hash_stretch(self._hasher, self._staged.fd, offset, length)
+        self._hashed_bytes += length
+
     def _next_stretch(self) -> tuple[int, int] | None:
-        """Give place and length of the next part to hash; None: it has not arrived."""
+        """Give place and length of what is to be hashed next; None: it has not arrived."""
         with self._state:
-            length = self._arrived.get(self._hashed_bytes)
-            if length is None:
-                self._hashing = False
-                self._state.notify_all()
-                return None
-            return self._hashed_bytes, length
+            while length := self._arrived.get(self._line_offset):
+                end = self._line_offset + length
+                if self._hashed_bytes < end:
+                    return self._hashed_bytes, end - self._hashed_bytes
+                self._line_offset = end
+                self._line_hasher = self._hasher.copy()
+            self._end_hashing()
+            return None
 
     def finish(self) -> None:
         """Verify and publish the object, all of whose parts have finished.
@@ -293,26 +329,20 @@ class LargeBlobWriter:
 
 
 class PartSink:
-    """A sink for one part of a large object; one thread at a time.
+    """A sink for one part of a large object; one thread at a time."""
 
-    Small pieces are put together before they are written: every write lets go of the interpreter's
-    lock, and getting it back costs more than the copy.
-    """
-
-    __slots__ = ("_filled_bytes", "_held_bytes", "_holder", "_length", "_offset", "_writer")
+    __slots__ = ("_filled_bytes", "_length", "_offset", "_writer")
 
     def __init__(self, writer: LargeBlobWriter, offset: int, length: int) -> None:
         self._writer = writer
         self._offset = offset
         self._length = length
         self._filled_bytes = 0
-        self._held_bytes = 0
-        self._holder: bytearray | None = None
 
     def start(self) -> None:
         """Begin with no bytes, whatever came before."""
         self._writer.count(-self._filled_bytes)
-        self._filled_bytes = self._held_bytes = 0
+        self._filled_bytes = 0
         self._writer.begin(self._offset)
 
     def write(self, data: bytes | memoryview) -> None:
@@ -320,32 +350,14 @@ class PartSink:
         end = self._filled_bytes + len(data)
         if end > self._length:
             raise ConnectionLost(f"more than the {self._length} bytes at {self._offset} arrived")
-        direct = len(data) >= _HELD_MAX_BYTES // 2
-        if direct or self._held_bytes + len(data) > _HELD_MAX_BYTES:
-            self._write_held()
-        if direct:
-            self._writer.write(self._offset + self._filled_bytes, data)
-        else:
-            if self._holder is None:
-                self._holder = bytearray(_HELD_MAX_BYTES)
-            self._holder[self._held_bytes : self._held_bytes + len(data)] = data
-            self._held_bytes += len(data)
+        self._writer.write(self._offset, self._filled_bytes, data)
         self._filled_bytes = end
         self._writer.count(len(data))
 
-    def _write_held(self) -> None:
-        if self._holder is not None and self._held_bytes:
-            with memoryview(self._holder) as view:
-                held_from = self._offset + self._filled_bytes - self._held_bytes
-                self._writer.write(held_from, view[: self._held_bytes])
-            self._held_bytes = 0
-
     def finish(self) -> None:
-        """Write what is held and have the part hashed in its turn; a short one is refused."""
+        """Have the rest of the part hashed in its turn; a part that is short is refused."""
         if self._filled_bytes != self._length:
             raise ConnectionLost(
                 f"{self._filled_bytes} of the {self._length} bytes at {self._offset} arrived"
             )
-        self._write_held()
-        self._holder = None
         self._writer.take(self._offset, self._length)

@@ -18,9 +18,10 @@ import pycurl
 
 from snapd.model.errors import InternalError, Interrupted, SnapsyncError
 from snapd.model.settings import TransferSettings
+from snapd.remote.curl_range_slot import RangeSlot
 from snapd.remote.curl_slot import Slot
 from snapd.remote.curl_small_slot import SmallSlot
-from snapd.remote.exchanges import Origin, Reply, Request
+from snapd.remote.exchanges import Method, Origin, Reply, Request
 
 EPOLL_EVENTS_MAX = 4096
 """More than a lane ever has sockets, so that one round takes all that is ready."""
@@ -36,7 +37,7 @@ _NOT_YET = Reply()
 """Stands for replies that are still to come, and is never changed."""
 
 Kind: TypeAlias = tuple[str, bool, str]
-"""What a slot can't change any more: its method (or that it is small), signing, and the CA."""
+"""What a slot can't change any more: its method (or its use), signing, and the CA."""
 
 
 class Channel:
@@ -122,6 +123,7 @@ class Lane:
         self._cancelled: deque[Part] = deque()
         self._queue: deque[Part] = deque()
         self._active: dict[Any, tuple[Slot, Part, int]] = {}
+        self._refused: set[Any] = set()
         self._spare: dict[Kind, list[Slot]] = {}
         self._spare_slots = 0
         self._ended: list[Part] = []
@@ -203,6 +205,7 @@ class Lane:
 
     def _round(self) -> None:
         self._perform(self._epoll.poll(self._patience_seconds(), EPOLL_EVENTS_MAX))
+        self._end_refused()
         self._collect()
         self._end_stalled()
         while self._inbox:
@@ -230,6 +233,11 @@ class Lane:
             self._due = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
 
+    def _end_refused(self) -> None:
+        """End downloads whose sink, or whose own check, has no use for more."""
+        while self._refused:
+            self._end(self._refused.pop(), pycurl.E_WRITE_ERROR, "")
+
     def _collect(self) -> None:
         queued = 1
         while queued:
@@ -248,6 +256,7 @@ class Lane:
             self._multi.remove_handle(handle)
             slot.cancelled = part.cancelled
             reply = slot.end(curl_code, curl_message)
+            self._refused.discard(handle)
             self._put_back(slot)
             if reply is None:
                 self._begin(part, index, streamed=True)
@@ -275,14 +284,26 @@ class Lane:
         else:
             slot.close()
 
-    def _take_slot(self, request: Request, origin: Origin, *, small: bool) -> Slot:
-        kind = ("small" if small else request.method, bool(origin.access_key), origin.ca_file)
+    def _take_slot(self, request: Request, origin: Origin, *, streamed: bool) -> Slot:
+        word: str = request.method
+        if request.small is not None and request.byte_range is None and not streamed:
+            word = "small"
+        elif request.sink is not None and request.byte_range is not None:
+            word = "range"
+        kind = (word, bool(origin.access_key), origin.ca_file)
         if spare := self._spare.get(kind):
             self._spare_slots -= 1
             return spare.pop()
-        slot = SmallSlot(self._settings) if small else Slot(request.method, self._settings)
+        slot = self._new_slot(word, request.method)
         slot.kind = kind
         return slot
+
+    def _new_slot(self, word: str, method: Method) -> Slot:
+        if word == "small":
+            return SmallSlot(self._settings)
+        if word == "range":
+            return RangeSlot(method, self._settings, self._refused.add)
+        return Slot(method, self._settings)
 
     def _end_if_done(self, part: Part) -> None:
         if not part.waiting and not part.active:
@@ -310,6 +331,7 @@ class Lane:
     def _drop(self, handle: Any, error: SnapsyncError) -> None:
         slot, part, index = self._active.pop(handle)
         self._multi.remove_handle(handle)
+        self._refused.discard(handle)
         slot.release()
         self._put_back(slot)
         part.replies[index] = Reply(error=error)
@@ -340,8 +362,7 @@ class Lane:
 
     def _begin(self, part: Part, index: int, *, streamed: bool = False) -> None:
         request = part.requests[index]
-        small = request.small is not None and request.byte_range is None and not streamed
-        slot = self._take_slot(request, part.origin, small=small)
+        slot = self._take_slot(request, part.origin, streamed=streamed)
         error = slot.begin(request, part.origin)
         if error is not None:
             slot.release()

@@ -188,17 +188,58 @@ def test_a_part_is_hashed_when_finish_returns_unless_an_earlier_one_is_missing(
     assert cache.blobs.verify(ref_of(body).digest, 0o644)
 
 
-def test_a_part_that_starts_again_forgets_its_bytes(cache: Cache) -> None:
+def test_bytes_that_are_next_in_line_are_hashed_at_once_and_not_read_back(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     body = os.urandom(2 * PART_BYTES)
-    told: list[int] = []
-    writer = cache.blobs.large_writer(ref_of(body), len(body), told.append)
+    writer = cache.blobs.large_writer(ref_of(body), len(body))
+    monkeypatch.delattr(writers, "hash_stretch")
     sink = writer.part(0, PART_BYTES)
     sink.start()
-    sink.write(b"wrong" * 100)
-    sink.start()
-    sink.write(body[:PART_BYTES])
+    sink.write(body[:1000])
+    assert writer._hashed_bytes == 1000
+    sink.write(body[1000:PART_BYTES])
     sink.finish()
     put_part(writer, body, PART_BYTES)
+    assert writer._hashed_bytes == len(body)
+    writer.finish()
+    assert cache.blobs.path(ref_of(body).digest, 0o644).read_bytes() == body
+
+
+def test_a_part_whose_turn_comes_in_its_middle_is_caught_up_with(cache: Cache) -> None:
+    body = os.urandom(2 * PART_BYTES)
+    writer = cache.blobs.large_writer(ref_of(body), len(body))
+    later = writer.part(PART_BYTES, PART_BYTES)
+    later.start()
+    later.write(body[PART_BYTES : PART_BYTES + 1000])
+    put_part(writer, body, 0)
+    assert writer._hashed_bytes == PART_BYTES
+    later.write(body[PART_BYTES + 1000 : -1])
+    assert writer._hashed_bytes == len(body) - 1
+    later.write(body[-1:])
+    later.finish()
+    writer.finish()
+    assert cache.blobs.verify(ref_of(body).digest, 0o644)
+
+
+@pytest.mark.parametrize("again", [0, PART_BYTES])
+def test_a_part_that_starts_again_forgets_its_bytes(again: int, cache: Cache) -> None:
+    body = os.urandom(3 * PART_BYTES)
+    told: list[int] = []
+    writer = cache.blobs.large_writer(ref_of(body), len(body), told.append)
+    if again:
+        put_part(writer, body, 0)
+    sink = writer.part(again, PART_BYTES)
+    sink.start()
+    sink.write(b"wrong" * 100)
+    assert writer._hashed_bytes == again + 500
+    sink.start()
+    assert writer._hashed_bytes == again
+    sink.write(body[again : again + PART_BYTES])
+    sink.finish()
+    for offset in range(again + PART_BYTES, len(body), PART_BYTES):
+        put_part(writer, body, offset)
+    assert not writer._must_reread
     writer.finish()
     assert sum(told) == len(body)
     assert cache.blobs.verify(ref_of(body).digest, 0o644)
@@ -314,10 +355,15 @@ def test_finish_goes_on_when_the_hashing_that_it_waits_for_fails(
 
     monkeypatch.setattr(writers, "hash_stretch", fail)
     monkeypatch.setattr(writer._state, "wait", wait)
+    half = len(body) // 2
+    later = writer.part(half, half)
+    later.start()
+    later.write(body[half:])
+    later.finish()
     with ThreadPoolExecutor() as pool:
-        sink = writer.part(0, len(body))
+        sink = writer.part(0, half)
         sink.start()
-        sink.write(body)
+        sink.write(body[:half])
         taken = pool.submit(sink.finish)
         assert hashing.wait(10)
         writer.finish()
