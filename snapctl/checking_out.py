@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from snapctl.caches import PlaceOfTrees, places_of_trees
 from snapctl.holding import DaemonKeeper, Keeper, OwnKeeper, keeper_of
 from snapctl.laying_out import lay_out, print_report
+from snapctl.used import note_use
 from snapd.model.errors import SnapshotNotFound
 
 if TYPE_CHECKING:
@@ -24,12 +25,14 @@ def check_out(
     options: CheckoutOptions,
     cache_dir: str | None,
 ) -> None:
-    """Lay a cached snapshot out as `lay_out` does, and print what came of it.
+    """Lay a cached snapshot out as `lay_out` does, note its use, and print what came of it.
 
     Raises `SnapshotNotFound` naming the caches if none of them has the complete tree.
     """
     tree, keeper = _find(context, snapshot_id, cache_dir)
     report = lay_out(context, snapshot_id, tree, dest, options, keeper=keeper)
+    if not options.dryrun:
+        note_use(context, snapshot_id, path=str(dest.absolute()))
     if context.output.as_json:
         context.output.print_json(report.to_json())
     else:

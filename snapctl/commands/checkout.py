@@ -9,7 +9,6 @@ import click
 from snapctl.context import Context
 from snapctl.frame import config_option, dest_argument, id_option, reference_store_option, verb
 from snapctl.references import resolve_anywhere
-from snapctl.used import note_use
 from snapd.model.checkouts import CHECKOUT_MODES, CheckoutMode, CheckoutOptions
 from snapd.model.errors import UsageError
 
@@ -85,8 +84,6 @@ def command(
     from snapctl.checking_out import check_out
 
     check_out(context, wanted, Path(dest), options, cache_dir)
-    if not dryrun:
-        note_use(context, wanted, path=str(Path(dest).absolute()))
 
 
 def _with_excludes(

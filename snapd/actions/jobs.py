@@ -16,6 +16,7 @@ from snapd.model.errors import DaemonStopping, JobCancelled, JobNotFound, Snapsy
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import UNDER_WAY, JobState, JobView, Priority, PullRequest, Step
 from snapd.model.plan import PullPlan
+from snapd.model.progress import seconds_left
 from snapd.runtime.flight import Flight
 from snapd.runtime.log import current_job_id
 from snapd.runtime.observer import Observer
@@ -113,13 +114,13 @@ class Job:
         )
         if plan is None:
             return view
-        left = plan.bytes_to_fetch - bytes_fetched
+        eta_seconds = seconds_left(plan.bytes_to_fetch, bytes_fetched, rate)
         return view.with_changes(
             objects_total=plan.objects_total,
             objects_cached=plan.objects_cached,
             bytes_total=plan.bytes_total,
             bytes_cached=plan.bytes_cached,
-            eta_seconds=left / rate if rate and self._state == "fetching" else None,
+            eta_seconds=eta_seconds if self._state == "fetching" else None,
         )
 
     @asynccontextmanager

@@ -34,6 +34,16 @@ def _sum(counts: Iterable[tuple[int, int, int]]) -> Parts:
     return sums
 
 
+def seconds_left(bytes_to_fetch: int, bytes_fetched: int, bytes_per_second: float) -> float | None:
+    """Guess how long a pull still fetches; None if nothing comes at the moment.
+
+    What is fetched again counts twice for a while, so that there may be more than was to come.
+    """
+    if bytes_per_second <= 0:
+        return None
+    return max(0, bytes_to_fetch - bytes_fetched) / bytes_per_second
+
+
 class Stalls:
     """Notices who gets no further: neither a byte, nor an object, nor a step."""
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from snapd.model.jobs import JobView
-from snapd.model.progress import Parts, Stalls, bytes_of, objects_of
+from snapd.model.progress import Parts, Stalls, bytes_of, objects_of, seconds_left
 
 
 def view(job_id: str = "j", state: Any = "fetching", **counts: Any) -> JobView:
@@ -24,6 +24,12 @@ def test_parts_add_up_over_all_pulls() -> None:
 def test_more_than_was_planned_leaves_nothing_to_do() -> None:
     """A large object that is fetched again counts twice for a moment."""
     assert bytes_of([view(bytes_total=10, bytes_fetched=14)]).left == 0
+
+
+def test_no_time_is_left_and_never_less() -> None:
+    assert seconds_left(100, 40, 30.0) == 2
+    assert seconds_left(100, 140, 30.0) == 0
+    assert seconds_left(100, 40, 0) is None
 
 
 def test_who_gets_no_further_is_noticed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from snapctl.plain_checkout import PlainCheckout, plain_checkout
+from snapctl.used import VARIABLE
 from snapd.model.checkouts import CheckoutOptions
 from snapd.model.ids import SnapshotId
 from snapd.model.manifest import Manifest
@@ -130,6 +132,17 @@ def test_it_fails_as_the_command_fails(
     full = snapctl(*words, home=tmp_path, extra=extra)
     assert plain.returncode == full.returncode != 0
     assert (plain.stdout, plain.stderr) == (full.stdout, full.stderr)
+
+
+def test_a_surrounding_run_is_told(tmp_path: Path, manifest: Manifest) -> None:
+    notes = tmp_path / "notes"
+    notes.touch()
+    words = ("checkout", "--id", manifest.id)
+    started(*words, "d", home=tmp_path, extra={VARIABLE: str(notes)})
+    snapctl(*words, "e", home=tmp_path, extra={VARIABLE: str(notes)})
+    plain, full = map(json.loads, notes.read_text().splitlines())
+    assert plain == {"snapshot_id": manifest.id, "path": str(tmp_path / "d")}
+    assert plain.keys() == full.keys()
 
 
 def test_it_loads_no_machinery(tmp_path: Path, manifest: Manifest) -> None:
