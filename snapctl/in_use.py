@@ -17,7 +17,9 @@ from snapd.model.ids import SnapshotId, is_digest
 from snapd.model.leases import Lease
 from snapd.model.runs import USES_MAX
 
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS_MIN = 1.0
+_LOOK_SECONDS_MAX = 15.0
+_LOOKS_LATER_BY = 1.2
 _SILENCE_SECONDS = 5.0
 _NOTES_MAX_BYTES = 4 * 1024 * 1024
 
@@ -32,6 +34,8 @@ class Seen:
     reference: str | None = None
     is_pulled: bool = False
     """It was pulled from that store onto this node, which proved it."""
+    is_used: bool = True
+    """False: a reference led to it, and whether anybody reads it is not known."""
 
 
 class LeaseWatch:
@@ -60,13 +64,15 @@ class LeaseWatch:
             thread.join(_SILENCE_SECONDS)
 
     def seen(self) -> list[Seen]:
-        """Name what was held, with the store that the daemon pulled it from."""
-        return [self._with_store(snapshot_id) for snapshot_id in list(self._found)[:USES_MAX]]
+        """Name what was held."""
+        return [Seen(snapshot_id) for snapshot_id in list(self._found)[:USES_MAX]]
 
     def _run(self) -> None:
+        pause_seconds = _LOOK_SECONDS_MIN
         while not self._ended.is_set():
             self._look()
-            self._ended.wait(_LOOK_SECONDS)
+            self._ended.wait(pause_seconds)
+            pause_seconds = min(_LOOK_SECONDS_MAX, pause_seconds * _LOOKS_LATER_BY)
 
     def _look(self) -> None:
         with suppress(SnapsyncError, OSError, ValueError):
@@ -88,13 +94,6 @@ class LeaseWatch:
             return self._mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         return False
 
-    def _with_store(self, snapshot_id: SnapshotId) -> Seen:
-        with suppress(SnapsyncError, OSError, ValueError):
-            receipt = self._client.receipt(snapshot_id)
-            if receipt.store:
-                return Seen(snapshot_id, store=receipt.store, is_pulled=True)
-        return Seen(snapshot_id)
-
 
 def given_tree(environment: Mapping[str, str]) -> list[Seen]:
     """Name the snapshot on which `snapctl exec` runs this command."""
@@ -115,7 +114,7 @@ def read_notes(path: Path) -> list[Seen]:
 
 
 def merged(seen: list[Seen]) -> list[Seen]:
-    """Bring what is known of each snapshot together; what was said last counts."""
+    """Bring what is known of each snapshot in use together; what was said last counts."""
     found: dict[SnapshotId, Seen] = {}
     for each in seen:
         known = found.get(each.snapshot_id, each)
@@ -125,8 +124,9 @@ def merged(seen: list[Seen]) -> list[Seen]:
             store=each.store or known.store,
             reference=each.reference or known.reference,
             is_pulled=each.is_pulled or known.is_pulled,
+            is_used=each.is_used or known.is_used,
         )
-    return list(found.values())
+    return [each for each in found.values() if each.is_used]
 
 
 def _read_note(line: bytes) -> Seen | None:
@@ -141,7 +141,12 @@ def _read_note(line: bytes) -> Seen | None:
         return None
     store = note.get("store")
     return Seen(
-        SnapshotId(snapshot_id), note.get("path"), store, note.get("reference"), store is not None
+        SnapshotId(snapshot_id),
+        note.get("path"),
+        store,
+        note.get("reference"),
+        is_pulled=store is not None,
+        is_used=set(note) != {"snapshot_id", "reference"},
     )
 
 

@@ -19,10 +19,11 @@ import click
 from snapctl.context import Context
 from snapctl.frame import Decorated
 from snapctl.in_use import Seen
+from snapctl.receipts import find_receipt
 from snapctl.registering import author_of, certified, with_registry
 from snapd.actions.publish import Certifier
 from snapd.actions.record import look_up, record_run
-from snapd.model.errors import Interrupted, RunExists
+from snapd.model.errors import Interrupted, RunExists, SnapsyncError
 from snapd.model.names import parse_name
 from snapd.model.references import Resolved, parse_reference
 from snapd.model.registry import Author
@@ -147,8 +148,8 @@ def look_first(
     return with_registry(context, store, look)
 
 
-def used_data(seen: list[Seen]) -> tuple[Named, ...]:
-    """Make data of what was seen in use."""
+def used_data(context: Context, seen: list[Seen]) -> tuple[Named, ...]:
+    """Make data of what was seen in use; a receipt tells the store of what nobody named one for."""
     return tuple(
         Named(
             each.snapshot_id,
@@ -157,8 +158,16 @@ def used_data(seen: list[Seen]) -> tuple[Named, ...]:
             parse_reference(each.reference) if each.reference else None,
             is_proven=each.is_pulled,
         )
-        for each in seen
+        for each in (_with_store(context, one) for one in seen)
     )
+
+
+def _with_store(context: Context, seen: Seen) -> Seen:
+    if seen.store is None:
+        with suppress(SnapsyncError, OSError):
+            receipt = find_receipt(context, seen.snapshot_id, None)
+            return replace(seen, store=receipt.store or None, is_pulled=bool(receipt.store))
+    return seen
 
 
 def _from_here(path: str | None) -> str | None:

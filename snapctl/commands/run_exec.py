@@ -218,7 +218,7 @@ class _Wrapped:
             named = {each.named for each in self.data}
             data = (
                 *self.data,
-                *used_data([each for each in seen if each.snapshot_id not in named]),
+                *used_data(self.context, [each for each in seen if each.snapshot_id not in named]),
             )
             written = WrittenRun(
                 self.run_id, data, known={**self.known, **times, "exit_status": status}

@@ -7,7 +7,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from snapd.actions.publish import Certifier
-from snapd.model.errors import ReferenceNotFound, RegistryRefused, SnapshotNotFound
+from snapd.model.errors import (
+    InvalidReference,
+    ReferenceNotFound,
+    RegistryRefused,
+    SnapshotNotFound,
+)
 from snapd.model.ids import SnapshotId
 from snapd.model.references import Reference, Resolved
 from snapd.model.registry import Author
@@ -58,6 +63,14 @@ def _at_home(uses: tuple[Named, ...], home: str) -> tuple[Named, ...]:
     return tuple(replace(each, store=None) if each.store == home else each for each in uses)
 
 
+def _is_looked_up(named: Named) -> bool:
+    """Tell whether a reference is to be resolved, or compared with the ID that it stands beside."""
+    if named.said is None:
+        return isinstance(named.named, Reference)
+    # Where a stage or an alias led then can't be told now.
+    return not named.is_proven and not isinstance(named.said.selector, str)
+
+
 def _by_store(uses: Iterable[Named]) -> list[tuple[str | None, list[Named]]]:
     groups: dict[str | None, list[Named]] = {}
     for each in uses:
@@ -74,7 +87,7 @@ async def look_up(
     """
     found: dict[Named, Resolved | None] = {}
     data = _at_home(data, str(registry.store.uri))
-    for store, group in _by_store(data):
+    for store, group in _by_store(filter(_is_looked_up, data)):
         if store is None:
             await _look(registry, group, found, on_resolved)
         else:
@@ -100,14 +113,11 @@ async def _look(
     known: dict[Reference, Resolved] = {}
     for named in group:
         reference = named.reference()
-        if reference is None or named.is_proven:
-            continue
-        if named.said and isinstance(reference.selector, str):
-            # Where a stage or an alias led then can't be told now.
-            continue
+        assert reference is not None
         try:
             resolved = known.get(reference) or await registry.resolve(reference)
-        except ReferenceNotFound:
+        except (ReferenceNotFound, InvalidReference):
+            # Beside an ID it may be of another store, or of a dataset and a model both.
             if named.said is None:
                 raise
             continue

@@ -15,7 +15,7 @@ from snapctl.context import Context
 from snapctl.in_use import LeaseWatch, Seen, given_tree, merged, read_notes
 from snapctl.used import note_use
 from snapd.disk.processes import mark_process
-from snapd.model.errors import DaemonNotRunning, SnapshotNotFound
+from snapd.model.errors import DaemonNotRunning
 from snapd.model.leases import Lease, ProcessMark
 from tests.unit.model.registering import snapshot
 
@@ -31,6 +31,8 @@ def test_what_commands_note_is_read(tmp_path: Path) -> None:
     note_use(context, A, reference="iris@v1.0.0")
     note_use(context, A, path="/trees/a", store="s3://b/x")
     note_use(context, B, path="", store=None)
+    # That a name was looked up does not say that anybody uses it.
+    note_use(context, C, reference="iris@v2.0.0")
     note_use(Context({}), C, path="/elsewhere")
     assert merged(read_notes(notes)) == [
         Seen(A, "/trees/a", "s3://b/x", "iris@v1.0.0", is_pulled=True),
@@ -64,11 +66,10 @@ def test_the_tree_that_exec_gave_is_in_use() -> None:
 
 
 class Daemon:
-    """Answers for a daemon with these leases, which has a receipt of one snapshot."""
+    """Answers for a daemon with these leases; None: for one that does not run."""
 
-    def __init__(self, leases: list[Lease] | None, store: str = "s3://b/x") -> None:
+    def __init__(self, leases: list[Lease] | None) -> None:
         self._leases = leases
-        self._store = store
 
     def with_patience(self, _seconds: float) -> Daemon:
         return self
@@ -77,11 +78,6 @@ class Daemon:
         if self._leases is None:
             raise DaemonNotRunning("none")
         return self._leases
-
-    def receipt(self, snapshot_id: str) -> Any:
-        if snapshot_id != A:
-            raise SnapshotNotFound("none")
-        return type("Receipt", (), {"store": self._store})()
 
 
 def lease(snapshot_id: Any, kind: Any, process: ProcessMark | None = None, **more: Any) -> Lease:
@@ -105,7 +101,7 @@ def test_leases_of_this_process_and_of_its_ancestors_count() -> None:
             lease(C, "process", ProcessMark(1)),
         ]
     )
-    assert found == [Seen(A, store="s3://b/x", is_pulled=True), Seen(B)]
+    assert found == [Seen(A), Seen(B)]
 
 
 @pytest.mark.parametrize(("run_id", "counts"), [("run-1", True), ("run-10", False)])
