@@ -28,15 +28,23 @@ def resolve(
     """
     if not isinstance(named, Reference):
         return named
-    if not here:
-        return _told(context, context.client().resolve(str(named), _needed(store, named)))
-    from functools import partial
+    return look_up(context, named, store, here=here).snapshot_id
 
-    from snapctl.registering import with_registry
-    from snapd.registry.names import Registry
 
-    look = partial(Registry.resolve, reference=named)
-    return _told(context, with_registry(context, _needed(store, named), look))
+def look_up(context: Context, named: Reference, store: str | None, *, here: bool) -> Resolved:
+    """Tell where a reference leads, as `resolve` does."""
+    if here:
+        from functools import partial
+
+        from snapctl.registering import with_registry
+        from snapd.registry.names import Registry
+
+        look = partial(Registry.resolve, reference=named)
+        resolved = with_registry(context, _needed(store, named), look)
+    else:
+        resolved = context.client().resolve(str(named), _needed(store, named))
+    _tell(context, resolved)
+    return resolved
 
 
 def resolve_here(context: Context, text: str, store: str | None) -> SnapshotId:
@@ -64,10 +72,9 @@ def _needed(store: str | None, reference: Reference) -> str:
     return str(parse_store_uri(store))
 
 
-def _told(context: Context, resolved: Resolved) -> SnapshotId:
+def _tell(context: Context, resolved: Resolved) -> None:
     note_use(context, resolved.snapshot_id, reference=f"{resolved.name}@{resolved.version}")
     context.output.note(resolved.line())
     if resolved.deprecated is not None:
         why = f": {resolved.deprecated}" if resolved.deprecated else ""
         context.output.note(f"{resolved.name}@{resolved.version} is deprecated{why}")
-    return resolved.snapshot_id

@@ -24,13 +24,13 @@ from snapctl.frame import (
 from snapctl.holding import Keeper, keeper
 from snapctl.obtaining import obtain, works_here
 from snapctl.progress import seconds_taken
-from snapctl.references import resolve
+from snapctl.references import look_up
 from snapctl.used import note_use
 from snapd.model.errors import UsageError
 from snapd.model.ids import parse_snapshot_id
 from snapd.model.jobs import JobView, Priority, PullRequest
 from snapd.model.leases import LeaseRequest, parse_pod_uid
-from snapd.model.references import parse_id_or_reference
+from snapd.model.references import Reference, Resolved, parse_id_or_reference
 from snapd.model.uris import parse_store_uri
 
 if TYPE_CHECKING:
@@ -120,13 +120,16 @@ def command(context: Context, snapshot_id: str, store: str, **options: Any) -> N
     _check(asked)
     patience = Patience.parse(asked.timeout, asked.wait_for_daemon, asked.stall_timeout)
     here = works_here(context, "never" if asked.detach else asked.standalone, patience)
-    wanted = resolve(context, named, uri, here=here)
-    request = PullRequest(wanted, uri, asked.priority, asked.wait_for_space)
+    led = None
+    if isinstance(named, Reference):
+        led = look_up(context, named, uri, here=here)
+        named = led.snapshot_id
+    request = PullRequest(named, uri, asked.priority, asked.wait_for_space)
     holder = keeper(context, here=here, cache_dir=asked.cache_dir)
     if asked.pod:
         holder.add(LeaseRequest(request.snapshot_id, "pod", asked.pod))
     if asked.detach:
-        _start(context, request)
+        _start(context, request, led)
         return
     view = obtain(context, request, here=here, cache_dir=asked.cache_dir, patience=patience)
     laid_out = _lay_out(context, view, asked, holder)
@@ -137,7 +140,7 @@ def command(context: Context, snapshot_id: str, store: str, **options: Any) -> N
         write_receipt(context, view, dest, Path(asked.receipt))
     dest = laid_out.destination if laid_out and not laid_out.dryrun else None
     note_use(context, view.snapshot_id, path=str(dest or view.tree), store=view.store)
-    _report(context, view, laid_out)
+    _report(context, view, laid_out, led)
 
 
 def _check(asked: _Options) -> None:
@@ -151,10 +154,10 @@ def _check(asked: _Options) -> None:
         raise UsageError("--detach goes with neither DEST, --timeout nor --standalone")
 
 
-def _start(context: Context, request: PullRequest) -> None:
+def _start(context: Context, request: PullRequest, led: Resolved | None) -> None:
     view = context.client().start(request)
     if context.output.as_json:
-        context.output.print_json(view.to_json())
+        context.output.print_json(view.to_json() | _named(led))
     else:
         context.output.line(view.job_id)
 
@@ -172,20 +175,27 @@ def _lay_out(
     return lay_out(context, snapshot_id, tree, dest, options, store=view.store, keeper=holder)
 
 
-def _report(context: Context, view: JobView, laid_out: CheckoutReport | None) -> None:
+def _report(
+    context: Context, view: JobView, laid_out: CheckoutReport | None, led: Resolved | None
+) -> None:
     output = context.output
     if output.events:
         if laid_out is not None:
             output.event({"event": "checkout", **laid_out.to_json()})
         return
     if output.as_json:
-        output.print_json(_document(view, laid_out))
+        output.print_json(_document(view, laid_out) | _named(led))
     elif laid_out is None:
         output.line(view.tree)
     else:
         from snapctl.laying_out import print_report
 
         print_report(output, laid_out)
+
+
+def _named(led: Resolved | None) -> dict[str, Any]:
+    """Tell by which name the snapshot was asked for, and which version that was."""
+    return {} if led is None else {"reference": led.reference, "version": led.version}
 
 
 def _document(view: JobView, laid_out: CheckoutReport | None) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from snapd.model.errors import SnapshotNotFound, StoreNotAllowed
+from snapd.model.ids import SnapshotId
+from snapd.model.references import Resolved
 from tests.unit.snapctl.running import snapctl
 from tests.unit.snapctl.scripted import Exchange, scripted_daemon, view
 
@@ -20,6 +22,10 @@ def at(tmp_path: Path) -> Path:
 
 def _done(it: Exchange) -> None:
     it.stream(view("queued", bytes_total=0), view(), view("done"))
+
+
+def _started(it: Exchange) -> None:
+    it.reply(202, view("queued"))
 
 
 def test_the_tree_s_path_stands_alone_on_stdout(tmp_path: Path, at: Path) -> None:
@@ -63,6 +69,24 @@ def test_one_document_under_json(tmp_path: Path, at: Path) -> None:
         "objects_cached": 1,
         "seconds": 2.5,
     }
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_a_reference_and_where_it_led_are_told_under_json(
+    tmp_path: Path, at: Path, detach: bool
+) -> None:
+    found = Resolved("iris@production", "model", "iris", "v1.0.0", SnapshotId(ID), "production")
+    scripts = {
+        ("POST", "/v1/resolve"): lambda it: it.reply(200, found.to_json()),
+        ("POST", "/v1/pulls"): _started if detach else _done,
+    }
+    words = ["pull", "--id", "iris@production", "--store", "s3://bucket/prefix", "--json"]
+    words += ["--detach"] if detach else []
+    with scripted_daemon(at, scripts):
+        ran = snapctl(*words, "--socket", str(at), home=tmp_path)
+    document = json.loads(ran.stdout)
+    assert (document["reference"], document["version"]) == ("iris@production", "v1.0.0")
+    assert document["snapshot_id" if detach else "id"] == ID
 
 
 def test_events_are_every_view_and_nothing_else(tmp_path: Path, at: Path) -> None:
