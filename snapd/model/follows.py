@@ -63,7 +63,7 @@ def check_hook(hook: Iterable[str]) -> tuple[str, ...]:
 
 def check_poll(seconds: float) -> float:
     """Check how often a reference is looked at; raises `UsageError`."""
-    if seconds < POLL_SECONDS_MIN:
+    if not seconds >= POLL_SECONDS_MIN:
         raise UsageError(f"a reference is looked at every {POLL_SECONDS_MIN:g} s at most")
     return seconds
 

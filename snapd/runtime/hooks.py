@@ -47,17 +47,19 @@ async def run_hook(
     program does.
     """
     try:
-        process = await anyio.open_process(
-            list(command),
-            stdin=DEVNULL,
-            stdout=PIPE,
-            stderr=STDOUT,
-            cwd="/",
-            env={**ENVIRONMENT, **told},
-            start_new_session=True,
-        )
+        # Whoever is cancelled here would not know of what was started.
+        with anyio.CancelScope(shield=True):
+            process = await anyio.open_process(
+                list(command),
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=STDOUT,
+                cwd="/",
+                env={**ENVIRONMENT, **told},
+                start_new_session=True,
+            )
     except (OSError, ValueError) as unfit:
-        return HookRan(None, False, str(unfit))
+        return HookRan(None, False, f"{command[0]}: {unfit}")
     said, heard = bytearray(), anyio.Event()
     timed_out = False
     assert process.stdout is not None
