@@ -52,7 +52,7 @@ class FollowRoutes:
         caller = request[CALLER]
         if wanted.follow.store:
             caller.check_store(wanted.follow.store)
-        view = await self._following.add(wanted, caller.peer, may_hook=self._may_hook(caller))
+        view = await self._following.add(wanted, caller.peer, may_hook=self.may_hook(caller))
         return web.json_response(view.to_json(), status=201)
 
     async def remove(self, request: web.Request) -> web.Response:
@@ -62,7 +62,8 @@ class FollowRoutes:
         view = await self._following.remove(request.match_info["id"], by_uid=by_uid)
         return web.json_response(view.to_json())
 
-    def _may_hook(self, caller: Caller) -> bool:
+    def may_hook(self, caller: Caller) -> bool:
+        """Tell whether a caller may name a program that runs as the daemon's user."""
         return caller.administers and caller.peer.uid in (0, self._daemon_uid)
 
 
