@@ -121,7 +121,7 @@ class PushRecord:
         """Record the push in its store and in the user's own record."""
         if self.catalog.is_off:
             return
-        now_ms = _now_ms()
+        now_ms, at_ms = _now_ms(), None
         try:
             with anyio.fail_after(_PATIENCE_SECONDS):
                 added = await Pushes(Documents(store)).add(
@@ -132,13 +132,13 @@ class PushRecord:
                     mark=secrets.token_hex(_MARK_BYTES),
                     parent_id=self.parent_id,
                 )
-            now_ms = now_ms if added is None else added.at_ms
+            at_ms = None if added is None else added.at_ms
         except SnapsyncError as error:
             context.output.note(f"the push is done, but not recorded in the store: {error.message}")
         except TimeoutError:
             waited = format_duration(_PATIENCE_SECONDS)
             context.output.note(f"the push is done, but not recorded in the store within {waited}")
-        record_here(context, self.catalog, self.location, snapshot_id, self.by, now_ms=now_ms)
+        record_here(context, self.catalog, self.location, snapshot_id, self.by, at_ms=at_ms)
 
 
 def record_here(
@@ -148,15 +148,18 @@ def record_here(
     snapshot_id: SnapshotId,
     by: str,
     *,
-    now_ms: int | None = None,
+    at_ms: int | None = None,
 ) -> None:
-    """Record in the user's own record what is at a location now."""
+    """Record in the user's own record what is at a location now, or since the time of a push."""
     if catalog.path is None:
         return
     location = location_text(location)[:LOCATION_MAX_CHARACTERS]
     try:
-        at_ms = _now_ms() if now_ms is None else now_ms
-        OwnRecord(catalog.path).add(location, snapshot_id, now_ms=at_ms, by=by)
+        now_ms = _now_ms() if at_ms is None else at_ms
+        keep_time = at_ms is not None
+        OwnRecord(catalog.path).add(
+            location, snapshot_id, now_ms=now_ms, by=by, keep_time=keep_time
+        )
     except SnapsyncError as error:
         context.output.note(f"not recorded here: {error.message}")
 

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 
@@ -49,10 +50,20 @@ class OwnRecord:
         self._length_max_bytes = length_max_bytes
         self._sleep = sleep
 
-    def add(self, location: str, snapshot_id: SnapshotId, *, now_ms: int, by: str) -> Push | None:
+    def add(
+        self,
+        location: str,
+        snapshot_id: SnapshotId,
+        *,
+        now_ms: int,
+        by: str,
+        keep_time: bool = False,
+    ) -> Push | None:
         """Record a snapshot; None if the newest one of the location is the same.
 
-        Raises `ActionFailed` if another writer keeps the lock for seconds.
+        With `keep_time` the time is that of another record of the same push, by which the two are
+        known to be one; else it is later than that of the line before. Raises `ActionFailed` if
+        another writer keeps the lock for seconds.
         """
         with fsops.translated("can't record it", self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -61,6 +72,7 @@ class OwnRecord:
                 here = (push for push in _pushes(data) if push.location == location)
                 push = next_push(next(here, None), location, snapshot_id, now_ms=now_ms, by=by)
                 if push is not None:
+                    push = replace(push, at_ms=now_ms) if keep_time else push
                     self._append(fd, data, push)
                 return push
 

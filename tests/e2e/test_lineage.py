@@ -222,7 +222,9 @@ def test_many_pushes_at_once_are_all_recorded(host: Host, file_store: str, tmp_p
     assert len(own) == len(lines) == WRITERS
     shutil.rmtree(tmp_path / "store" / "registry")
     rows = [json.loads(line) for line in said(host, "revisions", "--store", file_store)]
-    assert [row["previous_id"] for row in rows] == [*(row["id"] for row in rows[1:]), None]
+    # Written one after another; their times are those of the pushes, which came at once.
+    assert {row["id"] for row in rows} == {made for made, _ in ended}
+    assert len({row["previous_id"] for row in rows}) == WRITERS, "one chain"
 
 
 # What came of what
@@ -386,6 +388,25 @@ def check_audit(site: Site) -> None:
     assert site.refused("audit", "clf@stagin").error["code"] == "no_such_version"
     assert site.refused("audit", "clf@v1.0.0").code == 2
     assert site.refused("audit", "clf@production", "--at", "yesterday").code == 2
+
+
+def test_whence_looks_into_the_caches_of_this_node(
+    host: Host, file_store: str, tmp_path: Path
+) -> None:
+    """Nothing of it has a name, and no store is asked."""
+    made = push(host, tmp_path, file_store, "unnamed bytes", "--catalog", "none")
+    assert host.snapctl("whence", tmp_path / "source/text").code == 10
+    pulled = host.snapctl("pull", "--id", made, "--store", file_store, "--standalone")
+    assert pulled.code == 0, pulled.stderr
+    copy = write_files(tmp_path / "copy", {"x": b"unnamed bytes"}) / "x"
+    lines = said(host, "whence", copy)
+    assert lines[1:] == [f"part of   {made} (cached here)", "          ./text"]
+    [manifest] = (path for path in host.cache.rglob("manifests/*") if path.name == made)
+    manifest.chmod(0o600)
+    manifest.write_bytes(manifest.read_bytes() + b"\n")
+    ran = host.snapctl("whence", copy)
+    assert ran.code == 10
+    assert f"left out: the manifest of {made} is damaged" in ran.stderr
 
 
 def test_archived_events_are_walked_too(host: Host, file_store: str, tmp_path: Path) -> None:

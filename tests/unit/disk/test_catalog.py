@@ -49,6 +49,9 @@ def test_what_is_recorded_is_read_newest_first(path: Path) -> None:
     record.add("/data", B, now_ms=900, by="bob")
     assert told(path) == [("/data", B, A), ("/dätä\n", C, None), ("/data", A, None)]
     assert record.pushes()[0].at_ms == 1001
+    record.add("/data", C, now_ms=7, by="bob", keep_time=True)
+    assert [push.at_ms for push in record.pushes()] == [7, 1001, 2500, 1000]
+    assert told(path)[0] == ("/data", C, B), "the newest is the latest line"
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
