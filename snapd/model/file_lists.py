@@ -19,6 +19,8 @@ from snapd.model.json_stream import JsonStream
 
 SCHEMA = "snapsync.files/1"
 LINE_MAX_CHARACTERS = 64 * 1024
+FILES_MAX = 8_000_000
+"""A longer list is refused: no snapshot has so many files, for its manifest would be too long."""
 _CONTAINERS = ("files", "entries", "resources")
 _ABOUT = ("schema", "snapshot_id")
 _PATH_KEYS = ("path", "file", "filename", "name")
@@ -153,7 +155,7 @@ def read_file_list(read: Callable[[int], str]) -> FileList:
         if head.lstrip().startswith(("{", "[")):
             rows, snapshot_id = _read_json(JsonStream(again.read))
         else:
-            rows, snapshot_id = [_pack(each) for each in _read_lines(again.read)], None
+            rows, snapshot_id = _packed(_read_lines(again.read)), None
     except ManifestRefused as error:
         raise ManifestRefused(error.message, hint=LIST_HINT, **error.details) from error
     rows.sort()
@@ -193,10 +195,10 @@ def _read_json(stream: JsonStream) -> tuple[list[bytes], str | None]:
                 raise ManifestRefused("it has two lists of files")
             # What came before is not about files but about the list.
             contained, unfit = True, None
-            rows = [_pack(_entry(name, each)) for name, each in value]
+            rows = _packed(_entry(name, each) for name, each in value)
         elif not contained:
             try:
-                rows.append(_pack(_entry(key, value)))
+                rows += _packed([_entry(key, value)], len(rows))
             except ManifestRefused as error:
                 if key is None:
                     raise
@@ -296,6 +298,16 @@ def _lines(read: Callable[[int], str]) -> Iterator[str]:
 
 
 _HAS_SIZE, _SHA256, _BLAKE3 = 1, 2, 4
+
+
+def _packed(entries: Iterable[Listed], before: int = 0) -> list[bytes]:
+    """Pack entries; raises `ManifestRefused` if there are too many, with those that were before."""
+    rows: list[bytes] = []
+    for each in entries:
+        rows.append(_pack(each))
+        if before + len(rows) > FILES_MAX:
+            raise ManifestRefused(f"it lists more than {FILES_MAX} files")
+    return rows
 
 
 def _pack(listed: Listed) -> bytes:

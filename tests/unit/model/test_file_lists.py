@@ -203,6 +203,16 @@ def test_what_is_no_list_is_refused(text: str, why: str) -> None:
     assert len(caught.value.message) < 500
 
 
+def test_a_list_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snapd.model.file_lists.FILES_MAX", 3)
+    names = {f"f{number}": GOOD for number in range(4)}
+    lines = "".join(f"{GOOD}  {name}\n" for name in names)
+    for text in (json.dumps(names), json.dumps({"files": names}), lines):
+        with pytest.raises(ManifestRefused, match="more than 3 files"):
+            read(text)
+    assert len(read(json.dumps(dict(list(names.items())[:3])))) == 3
+
+
 @given(st.text() | st.binary().map(lambda data: data.decode("latin-1")))
 def test_any_text_is_read_or_refused(text: str) -> None:
     for given_text in (text, f"{{{text}", f"[{text}", f'{{"{text}": "{GOOD}"}}'):
