@@ -215,6 +215,25 @@ def test_data_may_lie_in_another_store(host: Host, file_store: str, tmp_path: Pa
     assert (record["data"][0]["snapshot_id"], record["data"][0]["store"]) == (data, other)
 
 
+def test_who_has_no_credentials_of_the_data_records_what_the_daemon_pulled(
+    cloud_host: Host, seaweed: Seaweed, s3_store: Callable[[], str], tmp_path: Path
+) -> None:
+    host, data_store, store = cloud_host, s3_store(), f"file://{tmp_path}/store"
+    data = push(host, tmp_path, data_store, "petals", "--dataset", "iris@v1.0.0")
+    stranger = dict.fromkeys(seaweed.environment(), "")
+    pull = ("snapctl", "pull", "--id", "iris@v1.0.0", "--store", data_store)
+    held = ("snapctl", "exec", "--id", data, "--", "true")
+    with host.daemon("--store", data_store):
+        for run_id, words in (("r1", pull), ("r2", held)):
+            wrapped = ("run", "--run-id", run_id, "--store", store, "--", *words)
+            ran = host.snapctl(*wrapped, extra=stranger)
+            assert (ran.code, "NOT RECORDED" in ran.stderr) == (0, False), ran.stderr
+            [use] = done(host, "run", "show", run_id, store=store)["data"]
+            assert (use["snapshot_id"], use["store"]) == (data, data_store)
+            assert use["path"].endswith(data)
+            assert use.get("reference") == ("iris@v1.0.0" if run_id == "r1" else None)
+
+
 @pytest.mark.parametrize("name", ["TERM", "INT"])
 def test_a_command_that_fails_is_recorded_and_its_end_is_ours(
     host: Host, file_store: str, tmp_path: Path, name: str
