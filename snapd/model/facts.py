@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
-from snapd.model.errors import InvalidName
+from snapd.model.errors import InvalidName, UsageError
 from snapd.model.names import parse_text, shown
 from snapd.model.registry import is_finite_number
 
@@ -39,6 +41,36 @@ def check_facts(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         else:
             _check_value(value, at)
     return dict(values)
+
+
+def plain_facts(values: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """Make of what YAML may give what JSON can carry; raises `UsageError` if there is too much.
+
+    Names become texts, dates texts, and NaN and the infinities words.
+    """
+    left = [VALUES_MAX]
+    return {_name(key): _plain(below, where, left) for key, below in values.items()}
+
+
+def _plain(value: Any, where: str, left: list[int]) -> Any:
+    left[0] -= 1
+    if left[0] < 0:
+        # A few lines of YAML may stand for more values than memory holds.
+        raise UsageError(
+            f"{where} has more than {VALUES_MAX} values",
+            hint="Put them into a file of an output, and record that.",
+        )
+    if isinstance(value, Mapping):
+        return {_name(key): _plain(below, where, left) for key, below in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(below, where, left) for below in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _name(key: object) -> str:
+    return str(key).lower() if isinstance(key, bool) or key is None else str(key)
 
 
 def _check_value(value: Any, at: str) -> None:

@@ -14,16 +14,14 @@ not understood is refused.
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Any
 
 from snapd.model.datasets import nearest
 from snapd.model.errors import InvalidId, InvalidName, UsageError
-from snapd.model.facts import VALUES_MAX
+from snapd.model.facts import plain_facts
 from snapd.model.ids import SnapshotId
 from snapd.model.names import parse_author, parse_name, parse_text, shown
 from snapd.model.references import Reference, parse_id_or_reference, parse_reference
@@ -197,30 +195,7 @@ def facts_of(value: object, where: str) -> dict[str, Any]:
         return {}
     if not isinstance(value, Mapping):
         raise UsageError(f"{where} is no mapping of names to values")
-    left = [VALUES_MAX]
-    plain = _plain(value, where, left)
-    assert isinstance(plain, dict)
-    return plain
-
-
-def _plain(value: Any, where: str, left: list[int]) -> Any:
-    left[0] -= 1
-    if left[0] < 0:
-        raise UsageError(
-            f"{where} has more than {VALUES_MAX} values",
-            hint="Put them into a file of an output, and record that.",
-        )
-    if isinstance(value, Mapping):
-        return {_key(key): _plain(below, where, left) for key, below in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(below, where, left) for below in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value.isoformat() if isinstance(value, date) else value
-
-
-def _key(key: object) -> str:
-    return str(key).lower() if isinstance(key, bool) or key is None else str(key)
+    return plain_facts(value, where)
 
 
 def _known(fields: dict[str, Any]) -> dict[str, Any]:

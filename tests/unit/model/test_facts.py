@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import math
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
 
-from snapd.model.errors import InvalidName
-from snapd.model.facts import DEPTH_MAX, KEY_MAX_CHARACTERS, VALUE_MAX_CHARACTERS, check_facts
+from snapd.model.errors import InvalidName, UsageError
+from snapd.model.facts import (
+    DEPTH_MAX,
+    KEY_MAX_CHARACTERS,
+    VALUE_MAX_CHARACTERS,
+    VALUES_MAX,
+    check_facts,
+    plain_facts,
+)
 
 
 def nested(depth: int) -> Any:
@@ -42,3 +51,19 @@ def test_plain_values_are_fit() -> None:
 def test_what_is_unfit_is_named(values: dict[Any, Any], said: str) -> None:
     with pytest.raises(InvalidName, match=said):
         check_facts(values, "parameters")
+
+
+def test_what_yaml_gives_becomes_what_json_carries() -> None:
+    given = {1: (date(2026, 3, 1), datetime(2026, 3, 1, tzinfo=UTC)), True: {None: -math.inf}}
+    assert plain_facts(given, "parameters") == {
+        "1": ["2026-03-01", "2026-03-01T00:00:00+00:00"],
+        "true": {"none": "-Infinity"},
+    }
+
+
+def test_what_stands_for_too_much_is_refused_before_it_is_made() -> None:
+    value: list[Any] = [1]
+    for _ in range(60):
+        value = [value, value]
+    with pytest.raises(UsageError, match=f"more than {VALUES_MAX}"):
+        plain_facts({"a": value}, "parameters")
