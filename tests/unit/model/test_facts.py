@@ -54,9 +54,9 @@ def test_what_is_unfit_is_named(values: dict[Any, Any], said: str) -> None:
 
 
 def test_what_yaml_gives_becomes_what_json_carries() -> None:
-    given = {1: (date(2026, 3, 1), datetime(2026, 3, 1, tzinfo=UTC)), True: {None: -math.inf}}
+    given = {7: (date(2026, 3, 1), datetime(2026, 3, 1, tzinfo=UTC)), True: {None: -math.inf}}
     assert plain_facts(given, "parameters") == {
-        "1": ["2026-03-01", "2026-03-01T00:00:00+00:00"],
+        "7": ["2026-03-01", "2026-03-01T00:00:00+00:00"],
         "true": {"none": "-Infinity"},
     }
 
