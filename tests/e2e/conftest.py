@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.installed import Host
+from tests.samples import Sample, sample
 from tests.servers.seaweed import Seaweed
 
 
@@ -35,3 +36,19 @@ def s3_store(seaweed_bucket: str, request: pytest.FixtureRequest) -> Callable[[]
     """Give a maker of store URIs that only this test uses."""
     name = "".join(c if c.isalnum() else "-" for c in request.node.name)
     return lambda: f"s3://{seaweed_bucket}/e2e/{name}"
+
+
+@pytest.fixture
+def made(request: pytest.FixtureRequest) -> Sample:
+    """Give the snapshot of the files that the test's module lists as `FILES`."""
+    return sample(request.module.FILES)
+
+
+@pytest.fixture
+def store(made: Sample, tmp_path: Path) -> str:
+    """Give a store in a directory that holds that snapshot."""
+    root = tmp_path / "store"
+    for key, data in made.keys().items():
+        (root / key).parent.mkdir(parents=True, exist_ok=True)
+        (root / key).write_bytes(data)
+    return f"file://{root}"

@@ -14,23 +14,9 @@ import pytest
 
 from snapd.disk.locks import snapshot_lock
 from tests.e2e.installed import Host, files_below
-from tests.samples import Sample, sample
+from tests.samples import Sample
 
 FILES = {"a": b"hello", "d/b": b"x" * 300_000, "d/same": b"hello"}
-
-
-@pytest.fixture
-def made() -> Sample:
-    return sample(FILES)
-
-
-@pytest.fixture
-def store(made: Sample, tmp_path: Path) -> str:
-    root = tmp_path / "store"
-    for key, data in made.keys().items():
-        (root / key).parent.mkdir(parents=True, exist_ok=True)
-        (root / key).write_bytes(data)
-    return f"file://{root}"
 
 
 @contextmanager

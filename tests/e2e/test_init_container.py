@@ -11,24 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.installed import Host, files_below, write_files
-from tests.samples import Sample, sample
+from tests.samples import Sample
 from tests.servers.faultproxy import Fault, FaultProxy
 
 FILES = {"a": b"hello", "d/b": b"x" * 300_000}
-
-
-@pytest.fixture
-def made() -> Sample:
-    return sample(FILES)
-
-
-@pytest.fixture
-def store(made: Sample, tmp_path: Path) -> str:
-    root = tmp_path / "store"
-    for key, data in made.keys().items():
-        (root / key).parent.mkdir(parents=True, exist_ok=True)
-        (root / key).write_bytes(data)
-    return f"file://{root}"
 
 
 @pytest.fixture

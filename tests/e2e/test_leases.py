@@ -13,26 +13,12 @@ import pytest
 
 from snapd.disk.locks import snapshot_lock
 from tests.e2e.installed import Daemon, Host, files_below
-from tests.samples import Sample, sample
+from tests.samples import Sample
 
 FILES = {"a": b"hello", "d/b": b"x" * 30_000}
 UID = "0a1b2c3d-0000-4000-8000-00000000abcd"
 WAIT = ("sh", "-c", "echo up; exec cat")
 """A command that says when it runs and ends with its stdin."""
-
-
-@pytest.fixture
-def made() -> Sample:
-    return sample(FILES)
-
-
-@pytest.fixture
-def store(made: Sample, tmp_path: Path) -> str:
-    root = tmp_path / "store"
-    for key, data in made.keys().items():
-        (root / key).parent.mkdir(parents=True, exist_ok=True)
-        (root / key).write_bytes(data)
-    return f"file://{root}"
 
 
 @pytest.fixture

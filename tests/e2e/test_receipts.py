@@ -22,11 +22,6 @@ LINE = re.compile(
 
 
 @pytest.fixture
-def made() -> Sample:
-    return sample(FILES)
-
-
-@pytest.fixture
 def store(made: Sample, tmp_path: Path) -> str:
     root = tmp_path / "store"
     for key, data in (made.keys() | sample(MORE).keys()).items():
