@@ -31,6 +31,8 @@ def occurrences(text: bytes, digest: Digest, limit: int) -> tuple[list[Occurrenc
         if checksum == needle.strip():
             if len(found) == limit:
                 return found, True
-            found.append(Occurrence(kind.decode(), path.decode("utf-8", "surrogateescape")))
+            found.append(
+                Occurrence(kind.decode("ascii", "replace"), path.decode("utf-8", "surrogateescape"))
+            )
         position = text.find(needle, position + len(needle) if end < 0 else end)
     return found, False
