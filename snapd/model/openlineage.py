@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import quote
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from snapd import __version__
@@ -19,6 +20,7 @@ PRODUCER = f"urn:snapsync:{__version__}"
 _SPEC = "https://openlineage.io/spec"
 _CORE = f"{_SPEC}/2-0-2/OpenLineage.json#/$defs"
 _SCP_ADDRESS = re.compile(r"(?:([\w.-]+@)?([\w.-]+)):(?!//)/*(.+)")
+_SAFE = "/:@?&=+,;%~!$'()*[]"
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -151,15 +153,15 @@ def _job_facets(run: Run) -> dict[str, Any]:
             {"processingType": "BATCH", "integration": "SNAPSYNC", "jobType": "COMMAND"},
         )
     }
-    if run.code is not None and run.code.repository:
+    address = _as_url(run.code.repository or "") if run.code else None
+    if run.code is not None and address is not None:
         facets["sourceCodeLocation"] = _facet(
-            "SourceCodeLocationJobFacet", "1-1-0", _location(run.code, run.code.repository)
+            "SourceCodeLocationJobFacet", "1-1-0", _location(run.code, address)
         )
     return facets
 
 
-def _location(code: Code, repository: str) -> dict[str, Any]:
-    address = _as_url(repository)
+def _location(code: Code, address: str) -> dict[str, Any]:
     url = address
     if address.startswith(("https://", "http://")):
         # The pages of GitHub, GitLab, Gitea and others are all found so.
@@ -168,14 +170,17 @@ def _location(code: Code, repository: str) -> dict[str, Any]:
     return {**location, "path": code.directory} if code.directory else location
 
 
-def _as_url(repository: str) -> str:
-    """Make a URL of what git takes: `git@host:team/repo.git` -> `ssh://git@host/team/repo.git`."""
+def _as_url(repository: str) -> str | None:
+    """Make a URL of what git takes: `git@host:team/repo.git` -> `ssh://git@host/team/repo.git`.
+
+    None for what means something on one machine only, as `../iris`.
+    """
     if _URL.match(repository):
-        return repository
+        return quote(repository, safe=_SAFE)
     if repository.startswith("/"):
-        return f"file://{repository}"
+        return f"file://{quote(repository, safe=_SAFE)}"
     found = _SCP_ADDRESS.fullmatch(repository)
-    return f"ssh://{found[1] or ''}{found[2]}/{found[3]}" if found else repository
+    return found and f"ssh://{found[1] or ''}{found[2]}/{quote(found[3], safe=_SAFE)}"
 
 
 def _facet(name: str, version: str, content: dict[str, Any]) -> dict[str, Any]:

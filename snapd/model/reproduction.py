@@ -161,11 +161,10 @@ class _Placing:
         if path is None:
             return None
         if not path.startswith("/"):
-            whole = _normal(f"{self._directory}/{path}")
-            return whole if _is_in(whole, self._root) else None
+            path = _normal(f"{self._directory}/{path}")
         if _is_in(path, self._root):
             return path
-        if _names(self._words, path):
+        if path == _stripped(named or use.path) and _names(self._words, path):
             self.moved[path] = self._apart(OUTPUTS, use)
             return self.moved[path]
         self.endangered.append(path)

@@ -144,12 +144,14 @@ def test_a_failed_run_says_so() -> None:
         ("https://git.example.org/ml/iris/", "https://git.example.org/ml/iris/tree/c1"),
         ("ssh://git@host/ml/iris", "ssh://git@host/ml/iris"),
         ("host:ml/iris", "ssh://host/ml/iris"),
-        ("/srv/git/iris", "file:///srv/git/iris"),
+        ("/srv/git/my iris", "file:///srv/git/my%20iris"),
+        ("../iris", None),
     ],
 )
-def test_where_the_code_is(repository: str, url: str) -> None:
+def test_where_the_code_is(repository: str, url: str | None) -> None:
     run = Run("r", "2026-03-01T09:30:01Z", "a", "1", code=Code("c1", repository=repository))
-    assert events_of(run, STORE)[0]["job"]["facets"]["sourceCodeLocation"]["url"] == url
+    facets = events_of(run, STORE)[0]["job"]["facets"]
+    assert facets.get("sourceCodeLocation", {"url": None})["url"] == url
 
 
 def test_an_id_that_is_a_uuid_stays_it() -> None:

@@ -135,7 +135,7 @@ def test_outputs_are_looked_for_where_the_command_makes_them() -> None:
 def test_an_output_elsewhere_is_in_danger_and_not_compared() -> None:
     made = plan(("train",), outputs=(Use(A, path="/srv/model"), Use(B, path="../../../../x")))
     assert places(made) == [None, None]
-    assert made.endangered == ("/srv/model",)
+    assert made.endangered == ("/srv/model", "/x")
 
 
 def test_another_command_may_stand_in() -> None:
