@@ -242,8 +242,8 @@ def _chosen(views: Sequence[FollowView], which: str | None) -> list[FollowView]:
         wanted = str(parse_reference(which))
         found = [view for view in views if view.reference == wanted]
     else:
-        place = os.path.realpath(which)
-        found = [view for view in views if view.dest in (place, which, place.removesuffix(LINK))]
+        place = os.path.abspath(which).removesuffix(f"/{LINK}")
+        found = [view for view in views if view.dest in (place, os.path.realpath(place))]
     if not found:
         raise FollowNotFound(f"nothing is followed as {which[:80]!r}")
     return found

@@ -15,6 +15,7 @@ from snapd.model.access import Role
 from snapd.model.care import Proof, ScrubView
 from snapd.model.checks import Check
 from snapd.model.follow_views import FollowView
+from snapd.model.follows import HOOK_WORD_MAX_CHARACTERS, HOOK_WORDS_MAX
 from snapd.model.jobs import JobView, SnapshotView
 from snapd.model.leases import REASON_MAX_CHARACTERS, Lease
 from snapd.model.overview import Overview
@@ -270,8 +271,8 @@ OPERATIONS: tuple[Operation, ...] = (
                 "keep_previous": {"type": "integer", "minimum": 0, "maximum": 10},
                 "hook": {
                     "type": "array",
-                    "items": {"type": "string", "maxLength": 4096},
-                    "maxItems": 64,
+                    "items": {"type": "string", "maxLength": HOOK_WORD_MAX_CHARACTERS},
+                    "maxItems": HOOK_WORDS_MAX,
                 },
                 "hook_timeout_seconds": {"type": "number", "minimum": 1, "maximum": 86400},
                 "wait": {"type": "boolean"},

@@ -26,7 +26,8 @@ POLL_BACKOFF_MAX_SECONDS = 300.0
 JITTER = 0.2
 """Pauses differ by this fraction up and down, so that nodes do not ask all at once."""
 KEEP_PREVIOUS_MAX = 10
-HOOK_WORDS_MAX = 64
+HOOK_WORDS_MAX = 32
+HOOK_WORD_MAX_CHARACTERS = 1024
 DEST_MAX_CHARACTERS = 1024
 LINK = "current"
 
@@ -56,8 +57,12 @@ def check_hook(hook: Iterable[str]) -> tuple[str, ...]:
             f"a hook begins with the absolute path of a program, not with {words[0][:80]!r}",
             hint="Hooks are run without a shell: /usr/local/bin/reload-iris --graceful.",
         )
-    if len(words) > HOOK_WORDS_MAX or any("\0" in word or len(word) > 4096 for word in words):
-        raise UsageError(f"a hook has at most {HOOK_WORDS_MAX} words of 4096 characters")
+    too_long = any("\0" in word or len(word) > HOOK_WORD_MAX_CHARACTERS for word in words)
+    if len(words) > HOOK_WORDS_MAX or too_long:
+        raise UsageError(
+            f"a hook has at most {HOOK_WORDS_MAX} words of {HOOK_WORD_MAX_CHARACTERS} characters",
+            hint="Put what it does into a script.",
+        )
     return words
 
 

@@ -18,6 +18,8 @@ from snapd.model.access import parse_subject
 from snapd.model.addresses import is_plain_host, parse_listen
 from snapd.model.config import load_settings
 from snapd.model.errors import SnapsyncError
+from snapd.model.follow_records import FollowRecord
+from snapd.model.follows import FollowRequest
 from snapd.model.jobs import PullRequest
 from snapd.model.leases import Lease, LeaseRequest
 from snapd.model.manifest import Manifest
@@ -47,6 +49,7 @@ KEYS = st.sampled_from(
     sorted(
         {*PullRequest.__dataclass_fields__, *LeaseRequest._fields}
         | {"id", "detach", "dryrun", "free_bytes", "lease_id", "process"}
+        | {"reference", "dest", "poll_seconds", "hook", "wait", "follow", "live", "previous"}
     )
 )
 BODIES = JSON | st.dictionaries(KEYS, JSON | HEX | st.sampled_from(["pin", "link", "/a", "s3://b"]))
@@ -74,7 +77,7 @@ def test_lines_as_a_manifest(lines: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "reader",
-    [PullRequest, LeaseRequest, SweepRequest, Lease, Receipt],
+    [PullRequest, LeaseRequest, SweepRequest, Lease, Receipt, FollowRequest, FollowRecord],
     ids=lambda kind: kind.__name__,
 )
 @bounded

@@ -384,3 +384,27 @@ def test_pins_survive_the_loss_of_the_index_and_of_the_process(tmp_path: Path) -
     with open_cache(root, now=lambda: 7.0) as cache:
         assert cache.leases.held() == {made.id: [kept]}
         assert cache.leases.holding(made.id) == [kept]
+
+
+def test_a_follow_holds_exactly_what_it_says(leases: Leases) -> None:
+    leases.hold_for_follow("/srv/a", [ID])
+    leases.hold_for_follow("/srv/b", [ID, ABSENT])
+    before = {each.lease_id for each in leases.iterate()}
+    leases.hold_for_follow("/srv/a", [ID, OTHER])
+    assert before < {each.lease_id for each in leases.iterate()}, "what is held stays held"
+    assert {(x.subject, x.snapshot_id) for x in leases.iterate()} == {
+        ("/srv/a", ID),
+        ("/srv/a", OTHER),
+        ("/srv/b", ID),
+        ("/srv/b", ABSENT),
+    }
+    leases.hold_for_follow("/srv/a", [OTHER])
+    assert [x.describe() for x in leases.holding(ID)] == ["follow at /srv/b"]
+    assert leases.followed() == {"/srv/a", "/srv/b"}
+    leases.hold_for_follow("/srv/b", [])
+    assert leases.held().keys() == {OTHER}
+
+
+def test_nobody_asks_for_the_lease_of_a_follow() -> None:
+    with pytest.raises(UsageError):
+        LeaseRequest.from_json({"id": ID, "kind": "follow", "subject": "/srv/a"})
