@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -135,6 +135,7 @@ class Node:
         self.pulls.admission.apply(settings.cache)
         self.scrub.apply(settings.scrub)
         self.following.apply(settings)
+        self.lanes.set_log(asdict(settings.log))
         self.pulls.resize(
             running_max=settings.daemon.pulls_running_max,
             queued_max=settings.daemon.pulls_queued_max,

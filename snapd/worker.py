@@ -73,4 +73,5 @@ def main(descriptor: int) -> None:
             TransferSettings(**transfer),
             lambda packed: BlobWriter.unpacked(press, packed),
             lanes=lanes,
+            set_up_log=lambda told: set_up_logging(LogSettings(**told)),
         )

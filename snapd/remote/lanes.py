@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 from anyio import to_thread
@@ -57,6 +57,11 @@ class Lanes:
         """Start the worker processes, unless they run or there are to be none."""
         if self._workers:
             self._workers.warm_up()
+
+    def set_log(self, log: dict[str, Any]) -> None:
+        """Have worker processes log in another way from now on."""
+        if self._workers:
+            self._workers.set_log(log)
 
     def for_small(self) -> Sequence[AnyLane]:
         """Give the lanes for whole small objects: worker processes as far as there are some."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 from snapd.model.settings import TransferSettings
 from snapd.remote.base import Packed, Sink, SmallSink
@@ -36,13 +37,14 @@ def serve(
     make_sink: MakeSink,
     *,
     lanes: int,
+    set_up_log: Callable[[dict[str, Any]], None] = lambda _log: None,
 ) -> None:
     """Run what the messages ask for until they end; blocking.
 
     Everything that still runs then is stopped. `lanes` is how many share the connections that the
-    settings allow.
+    settings allow. `set_up_log` is told how to log from now on.
     """
-    far_end = FarEnd(connection, settings, make_sink, lanes)
+    far_end = FarEnd(connection, settings, make_sink, lanes, set_up_log)
     try:
         connection.sendall(frame(("ready",)))
         for message in messages:
@@ -63,8 +65,11 @@ class FarEnd:
         settings: TransferSettings,
         make_sink: MakeSink,
         lanes: int,
+        set_up_log: Callable[[dict[str, Any]], None],
     ) -> None:
         self._connection = connection
+        self._sending = threading.Lock()
+        self._set_up_log = set_up_log
         self._make_sink = make_sink
         self._parts: dict[int, Part] = {}
         self._numbers: dict[Part, int] = {}
@@ -85,6 +90,10 @@ class FarEnd:
                 self._lane.admit(self._channel(channel, in_flight_max), in_flight_max)
             case ("forget", channel):
                 self._channels.pop(channel, None)
+            case ("ping",):
+                self._send(("pong",))
+            case ("log", log):
+                self._set_up_log(log)
 
     def stop(self) -> None:
         """Hang up and stop what runs; an answer would say that somebody had asked for that."""
@@ -133,9 +142,12 @@ class FarEnd:
                     sink.discard()
         asked = zip(part.replies, part.requests, strict=True)
         answers = [answer_of(reply, request.target) for reply, request in asked]
+        self._send(("part", number, part.waited_seconds, answers))
+
+    def _send(self, message: Message) -> None:
         # A node that hung up does not wait for answers any more.
-        with suppress(OSError):
-            self._connection.sendall(frame(("part", number, part.waited_seconds, answers)))
+        with self._sending, suppress(OSError):
+            self._connection.sendall(frame(message))
 
 
 def _nobody_waits(_part: Part) -> None:

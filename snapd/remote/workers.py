@@ -38,6 +38,9 @@ THREADS_MAX = 12
 STOP_SECONDS = 10.0
 SHORT_LIFE_SECONDS = 5.0
 SHORT_LIVES_MAX = 3
+BEAT_SECONDS = 10.0
+SILENT_BEATS_MAX = 3
+"""A worker that answers nothing for so many beats is killed: it was stopped, or hangs."""
 """After so many workers in a row that died young, the node goes on without."""
 
 
@@ -76,6 +79,7 @@ class WorkerLane(asyncio.Protocol):
         self._numbers: dict[Part, int] = {}
         self._channels: dict[Channel, int] = {}
         self._next_number = 0
+        self._silent_beats = 0
         self._pipe: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -115,6 +119,18 @@ class WorkerLane(asyncio.Protocol):
         if number is not None:
             self._send(("forget", number))
 
+    def tell_log(self, log: dict[str, Any]) -> None:
+        """Tell the worker how to log from now on."""
+        self._send(("log", log))
+
+    def beat(self) -> bool:
+        """Ask for a sign of life; False if there was none for too long."""
+        if self._silent_beats >= SILENT_BEATS_MAX:
+            return False
+        self._silent_beats += 1
+        self._send(("ping",))
+        return True
+
     def _channel(self, channel: Channel) -> int:
         if channel not in self._channels:
             self._next_number += 1
@@ -127,8 +143,9 @@ class WorkerLane(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the worker says."""
+        self._silent_beats = 0
         for message in self._frames.feed(data):
-            if message[0] == "ready":
+            if message[0] in ("ready", "pong"):
                 self.ready = True
                 continue
             _, number, waited_seconds, answers = message
@@ -177,11 +194,18 @@ class Workers:
         self.count = count
         self._start = start
         self._lanes: list[WorkerLane] = []
+        self._log: dict[str, Any] | None = None
         self._wanted = anyio.Event()
 
     def warm_up(self) -> None:
         """Start the processes, unless they run."""
         self._wanted.set()
+
+    def set_log(self, log: dict[str, Any]) -> None:
+        """Have all processes log in another way, those too that are started later."""
+        self._log = log
+        for lane in self._lanes:
+            lane.tell_log(log)
 
     def ready(self) -> Sequence[WorkerLane]:
         """Give those that take work now."""
@@ -215,7 +239,9 @@ class Workers:
         try:
             await asyncio.get_running_loop().create_unix_connection(lambda: lane, sock=near)
             self._lanes.append(lane)
-            await lane.gone.wait()
+            if self._log is not None:
+                lane.tell_log(self._log)
+            await _watch(lane)
         finally:
             if lane in self._lanes:
                 self._lanes.remove(lane)
@@ -223,6 +249,17 @@ class Workers:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(_reap, process)
         return time.monotonic() - lane.started_at
+
+
+async def _watch(lane: WorkerLane) -> None:
+    """Wait for a worker's end; one that gives no sign of life is killed."""
+    while True:
+        with anyio.move_on_after(BEAT_SECONDS):
+            await lane.gone.wait()
+            return
+        if lane.ready and not lane.beat():
+            logger.warning("a transfer process hangs and is killed")
+            lane.process.kill()
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:

@@ -26,7 +26,7 @@ from snapd.model.errors import ConnectionLost, DigestMismatch
 from snapd.model.ids import digest_of
 from snapd.model.plan import ObjectRef
 from snapd.model.settings import MIB, LogSettings, TransferSettings
-from snapd.remote import worker_lane
+from snapd.remote import worker_lane, workers
 from snapd.remote.curl_lane import Channel, Part
 from snapd.remote.exchanges import Origin, Reply, Request
 from snapd.remote.lanes import Lanes, open_lanes
@@ -313,6 +313,103 @@ async def test_a_killed_worker_fails_what_it_had_and_is_replaced(
             assert [type(reply.error) for reply in replies] == [ConnectionLost] * 20
             assert await until_ready(lanes) is not lane
             assert all(reply.ok for reply in await run(lanes, server, asks(cache, *refs)))
+
+
+async def test_a_worker_that_hangs_is_killed_and_replaced(
+    cache: Cache, server: Bodies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "BEAT_SECONDS", 0.5)
+    refs = [offer(server, b"%d" % number) for number in range(20)]
+    server.gate.clear()
+    replies: list[Reply] = []
+
+    async def ask(lanes: Lanes) -> None:
+        replies.extend(await run(lanes, server, asks(cache, *refs)))
+
+    with left_in_order(cache):
+        async with warm(starter(cache)) as lanes:
+            lane = await until_ready(lanes)
+            async with anyio.create_task_group() as group:
+                group.start_soon(ask, lanes)
+                await anyio.to_thread.run_sync(server.await_asked, 1)
+                os.kill(lane.process.pid, signal.SIGSTOP)
+            server.gate.set()
+            assert [type(reply.error) for reply in replies] == [ConnectionLost] * 20
+            assert await until_ready(lanes) is not lane
+            assert lane.process.returncode == -signal.SIGKILL
+            assert all(reply.ok for reply in await run(lanes, server, asks(cache, *refs)))
+
+
+async def test_a_worker_that_only_waits_gives_signs_of_life(
+    cache: Cache, server: Bodies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "BEAT_SECONDS", 0.5)
+    beats: list[bool] = []
+    enough = anyio.Event()
+    beat = WorkerLane.beat
+
+    def watched(lane: WorkerLane) -> bool:
+        beats.append(beat(lane))
+        if len(beats) > workers.SILENT_BEATS_MAX + 1:
+            enough.set()
+        return beats[-1]
+
+    monkeypatch.setattr(WorkerLane, "beat", watched)
+    async with warm(starter(cache)) as lanes:
+        lane = await until_ready(lanes)
+        with anyio.fail_after(PATIENCE_SECONDS):
+            await enough.wait()
+        assert all(beats)
+        assert await until_ready(lanes) is lane
+
+
+_TELLING = (
+    "import os, socket, sys\n"
+    "from snapd.remote.worker_frames import frame, receive\n"
+    "with socket.socket(fileno=int(sys.argv[1])) as near, open(sys.argv[2], 'a') as told:\n"
+    "    near.sendall(frame(('ready',)))\n"
+    "    for message in receive(near):\n"
+    "        print(os.getpid(), *message, file=told, flush=True)\n"
+    "        near.sendall(frame(('pong',)))\n"
+)
+
+
+async def test_workers_are_told_how_to_log_those_too_that_come_later(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+
+    def start(far: socket.socket) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-c", _TELLING, str(far.fileno()), str(told)]
+        return subprocess.Popen(words, pass_fds=(far.fileno(),))
+
+    async def until_told(lane: WorkerLane) -> None:
+        with anyio.fail_after(PATIENCE_SECONDS):
+            line = f"{lane.process.pid} log {{'level': 'debug'}}\n"
+            while line not in told.read_text():  # noqa: ASYNC110 - no event for it
+                await anyio.sleep(0.01)
+
+    async with warm(start) as lanes:
+        first = await until_ready(lanes)
+        lanes.set_log({"level": "debug"})
+        await until_told(first)
+        first.process.kill()
+        with anyio.fail_after(PATIENCE_SECONDS):
+            await first.gone.wait()
+        await until_told(await until_ready(lanes))
+
+
+def test_a_worker_answers_and_logs_as_it_is_told(cache: Cache) -> None:
+    logs: list[object] = []
+    near, far = socket.socketpair()
+    with near, far:
+        near.sendall(frame(("log", {"level": "debug"})) + frame(("ping",)))
+        near.shutdown(socket.SHUT_WR)
+        serve(far, receive(far), SETTINGS, _no_sink, lanes=1, set_up_log=logs.append)
+        assert said_until_the_end(near) == [("ready",), ("pong",)]
+    assert logs == [{"level": "debug"}]
+
+
+def _no_sink(_packed: object) -> BlobWriter:
+    raise AssertionError
 
 
 async def test_without_workers_that_live_threads_do_the_work(cache: Cache, server: Bodies) -> None:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -18,6 +19,7 @@ from snapd.daemon import Launch, serve
 from snapd.disk.locks import opening_lock
 from snapd.model.errors import ActionFailed, CacheUnusable, InvalidConfig, SocketBusy
 from snapd.model.settings import CacheSettings, DaemonSettings, LogSettings, Settings
+from snapd.remote.lanes import Lanes
 from snapd.runtime.notify import Supervisor
 from tests.samples import sample
 from tests.unit.snapd.conftest import SAMPLE, Running, StartDaemon, last_view
@@ -180,8 +182,12 @@ async def reloaded(daemon: Running, wanted: Settings | Exception) -> str:
 
 
 async def test_a_reload_changes_what_can_change(
-    start_daemon: StartDaemon, capsys: pytest.CaptureFixture[str]
+    start_daemon: StartDaemon,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    logs: list[dict[str, Any]] = []
+    monkeypatch.setattr(Lanes, "set_log", lambda _lanes, log: logs.append(log))
     async with start_daemon() as daemon:
         changed = replace(
             daemon.settings,
@@ -194,6 +200,7 @@ async def test_a_reload_changes_what_can_change(
         assert 'snapd_pulls_limit{state="running"} 9.0' in metrics
         assert (await daemon.status())["stores"] == ["s3://other"]
         assert (await daemon.start_pull())[1]["code"] == "store_not_allowed"
+    assert logs == [{"format": "json", "level": "info"}], "transfer processes log like the node"
     logged = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     (told,) = [line for line in logged if line["message"] == "reloaded"]
     assert told["changed"] == "daemon.stores daemon.pulls_running_max log.format log.level"
