@@ -26,6 +26,8 @@ from snapd.model.settings import MIB
 
 LENGTH_MAX_BYTES = 8 * MIB
 """Some twenty thousand records."""
+_BEGIN = b'{"at": "'
+"""What every line begins with; another file of JSON lines is nothing to write to."""
 _PATIENCE_SECONDS = 2.0
 _PAUSE_SECONDS = 0.01
 _READ_MAX_BYTES = 4 * LENGTH_MAX_BYTES
@@ -121,7 +123,7 @@ class OwnRecord:
         data = b""
         while len(data) < size_bytes and (piece := os.pread(fd, size_bytes - len(data), len(data))):
             data += piece
-        if data and not data.startswith(b"{"):
+        if not data.startswith(_BEGIN[: len(data)]):
             raise self._foreign()
         return data
 

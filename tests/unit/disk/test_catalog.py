@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import subprocess
@@ -86,14 +87,17 @@ def test_a_long_file_loses_its_older_half(path: Path) -> None:
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_a_file_that_is_something_else_is_never_written_to(path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", [b"redb\x1a\n\xa9\r\n", b'{"name": "mine"}\n', b"\n"])
+def test_a_file_that_is_something_else_is_never_written_to(
+    path: Path, tmp_path: Path, data: bytes
+) -> None:
     path.parent.mkdir(parents=True)
-    path.write_bytes(b"redb\x1a\n\xa9\r\n")
+    path.write_bytes(data)
     with pytest.raises(UsageError, match="not a record"):
         OwnRecord(path).add("/data", A, now_ms=1, by="ann")
     with pytest.raises(UsageError):
         OwnRecord(path).pushes()
-    assert path.read_bytes() == b"redb\x1a\n\xa9\r\n"
+    assert path.read_bytes() == data
     for place in (tmp_path, Path("/proc/self/nothing/x"), path / "below"):
         with pytest.raises(SnapsyncError):
             OwnRecord(place).add("/data", A, now_ms=1, by="ann")
@@ -125,3 +129,27 @@ def test_a_file_that_was_replaced_while_it_was_locked_is_opened_again(path: Path
 
         OwnRecord(path, sleep=replace).add("/data", B, now_ms=2000, by="ann")
     assert told(path) == [("/data", B, A), ("/data", A, None)]
+
+
+def test_a_file_that_no_record_can_be_is_not_read(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.write(b"{")
+        file.truncate(1 << 40)
+    with pytest.raises(UsageError, match="not a record"):
+        OwnRecord(path).pushes()
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.EIO])
+def test_without_locks_lines_are_written_all_the_same(
+    path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    if error == errno.EIO:
+        with pytest.raises(ActionFailed):
+            OwnRecord(path).add("/data", A, now_ms=1000, by="ann")
+    else:
+        assert OwnRecord(path).add("/data", A, now_ms=1000, by="ann")
