@@ -28,8 +28,8 @@ QUEUED = 2.0
 GUESSED_REQUESTS_PER_SECOND = 10_000
 """What two processors can do: with the latency of the first answer it tells where to begin."""
 
-GUESS_FACTOR = 4
-"""The guess is so many times larger or smaller than what is configured at most."""
+GUESS_MOST, GUESS_LEAST = 4, 0.5
+"""The guess is between so many times what is configured."""
 
 STEP = 16
 HOLD_WINDOWS = 20
@@ -71,7 +71,7 @@ class Pace:
         self.ceiling = ceiling
         self.floor = min(floor, ceiling)
         self.limit = max(self.floor, min(start, ceiling))
-        self._least = max(self.floor, self.limit // GUESS_FACTOR)
+        self._least = max(self.floor, int(self.limit * GUESS_LEAST))
         self._first_latency_seconds = 0.0
         self._course: Literal["unknown", "down", "up", "steps"] = "unknown"
         self._trial: tuple[int, Window] | None = None
@@ -82,7 +82,7 @@ class Pace:
         """Before the first window: choose the limit by the latency of an answer to one request."""
         self._first_latency_seconds = latency_seconds
         guess = math.ceil(latency_seconds * GUESSED_REQUESTS_PER_SECOND)
-        guess = max(self._least, min(guess, self.limit * GUESS_FACTOR))
+        guess = max(self._least, min(guess, self.limit * GUESS_MOST))
         self.limit = min(guess, self.ceiling)
 
     def judge(self, window: Window) -> int:

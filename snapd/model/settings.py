@@ -31,7 +31,7 @@ class TransferSettings:
     objects_in_flight: int = 512
     """At most so many objects (or ranges of large ones) are asked for at the same time."""
     objects_in_flight_start: int = 64
-    """So many at first, or a quarter to four times of it, by the latency of the first answer; from
+    """So many at first, or half to four times of it, by the latency of the first answer; from
     there the number follows what the store and the node can do."""
     connections_max: int = 1024
     """Connections of the node, over all stores."""

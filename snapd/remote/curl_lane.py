@@ -22,6 +22,7 @@ from snapd.remote.curl_range_slot import RangeSlot
 from snapd.remote.curl_slot import Slot
 from snapd.remote.curl_small_slot import SmallSlot
 from snapd.remote.exchanges import Method, Origin, Reply, Request
+from snapd.remote.signing import Signers
 
 EPOLL_EVENTS_MAX = 4096
 """More than a lane ever has sockets, so that one round takes all that is ready."""
@@ -127,6 +128,7 @@ class Lane:
         self._spare: dict[Kind, list[Slot]] = {}
         self._spare_slots = 0
         self._ended: list[Part] = []
+        self._signers = Signers(time.time)  # noqa: TID251 - a server compares it with its own
         self._next_look_at = 0.0
         self._stopping = False
         self._wake_descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -300,7 +302,7 @@ class Lane:
 
     def _new_slot(self, word: str, method: Method) -> Slot:
         if word == "small":
-            return SmallSlot(self._settings)
+            return SmallSlot(self._settings, self._signers)
         if word == "range":
             return RangeSlot(method, self._settings, self._refused.add)
         return Slot(method, self._settings)

@@ -11,6 +11,7 @@ import pycurl
 from snapd.model.settings import TransferSettings
 from snapd.remote.curl_slot import ERROR_BODY_BYTES_MAX, Slot
 from snapd.remote.exchanges import Origin, Reply, Request
+from snapd.remote.signing import Signer, Signers
 
 _TOLD_IN_HEADERS = frozenset({301, 307, 400})
 """Answers of which only the headers say in which region the bucket is."""
@@ -19,9 +20,11 @@ _TOLD_IN_HEADERS = frozenset({301, 307, 400})
 class SmallSlot(Slot):
     """A handle for GETs whose requests have a `small` sink and no range."""
 
-    __slots__ = ("_limit_bytes", "_pieces_seen", "_seen_at")
+    __slots__ = ("_limit_bytes", "_pieces_seen", "_seen_at", "_signer", "_signers")
 
-    def __init__(self, settings: TransferSettings) -> None:
+    def __init__(self, settings: TransferSettings, signers: Signers) -> None:
+        self._signers = signers
+        self._signer: Signer | None = None
         self._pieces: list[bytes] = []
         self._limit_bytes = 0
         super().__init__("GET", settings)
@@ -46,6 +49,19 @@ class SmallSlot(Slot):
         except Exception as exc:  # noqa: BLE001  # it is this item's outcome, and only its
             return exc
         return None
+
+    def _address(self, request: Request, origin: Origin) -> None:
+        if origin is not self._origin:
+            self._signer = self._signers.of(origin)
+        if self._signer is None:
+            super()._address(request, origin)
+            return
+        handle = self.handle
+        if origin is not self._origin and origin.ca_file:
+            handle.setopt(pycurl.CAINFO, origin.ca_file)
+        self._origin = origin
+        handle.setopt(pycurl.URL, origin.base_url + request.target)
+        handle.setopt(pycurl.HTTPHEADER, self._signer.headers(request.target))
 
     def silent_seconds(self, now: float) -> float:
         """Tell for how long a body that has begun has not gone on, as seen at each look."""

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
+from itertools import product
 from random import Random
 
 import anyio
@@ -37,7 +38,7 @@ from snapd.remote.base import (
     Stored,
 )
 from tests.contract.places import Place
-from tests.contract.sinks import GatedSink, RecordingSink, body_of, read, read_all
+from tests.contract.sinks import GatedSink, RecordingSink, TwoFacedSink, body_of, read, read_all
 
 pytestmark = pytest.mark.usefixtures("event_loop_never_blocks")
 
@@ -152,6 +153,20 @@ async def test_keys_with_odd_characters(store: RemoteStore) -> None:
         assert document.data == b"document " + key.encode()
         await store.delete(key)
     assert await keys_of(store, "odd/") == []
+
+
+async def test_a_sink_with_two_faces_gets_the_same_by_either(store: RemoteStore) -> None:
+    sizes = (0, 1, TwoFacedSink.limit_bytes, TwoFacedSink.limit_bytes + 1)
+    bodies = {f"{key}{size}": bytes_of(size) for key, size in product(ODD_KEYS, sizes)}
+    await put_all(store, bodies)
+    sinks = [TwoFacedSink() for _ in bodies]
+    gets = [Get(key, sink, None, 0, sink) for key, sink in zip(bodies, sinks, strict=True)]
+    assert await store.get_batch(gets) == [Got(len(body)) for body in bodies.values()]
+    assert [sink.body for sink in sinks] == list(bodies.values())
+    assert all(sink.starts == 1 and sink.finished for sink in sinks)
+    sink = TwoFacedSink()
+    [outcome] = await store.get_batch([Get("t/absent", sink, None, 0, sink)])
+    assert isinstance(outcome, KeyMissing)
 
 
 # Ranges

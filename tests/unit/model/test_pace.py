@@ -38,7 +38,7 @@ def test_it_stays_where_more_in_flight_moves_no_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("latency_seconds", "limit"), [(0.0001, 16), (0.003, 30), (0.02, 200), (0.3, 256)]
+    ("latency_seconds", "limit"), [(0.0001, 32), (0.005, 50), (0.02, 200), (0.3, 256)]
 )
 def test_it_begins_with_what_the_first_latency_asks_for(latency_seconds: float, limit: int) -> None:
     pace = Pace(start=64, ceiling=512)
@@ -56,21 +56,21 @@ def test_it_shrinks_to_what_the_latency_needs_if_requests_wait_for_the_node_itse
     pace = Pace(start=64, ceiling=512)
     pace.begin(0.02)
     limits = run(pace, Store(latency_seconds=0.02, capacity=2000), HOLD_WINDOWS)
-    assert limits[:3] == [100, 50, 25]
+    assert limits[:3] == [100, 50, 32]
     assert set(limits[3:]) == {50}
 
 
 def test_a_first_answer_that_came_faster_than_all_others_does_not_keep_it_from_growing() -> None:
     pace = Pace(start=64, ceiling=512)
     pace.begin(0.004)
-    limits = run(pace, Store(latency_seconds=0.05, capacity=1e6), 8)
-    assert limits == [20, 40, 80, 160, 320, 512, 512, 512]
+    limits = run(pace, Store(latency_seconds=0.05, capacity=1e6), 6)
+    assert limits == [32, 40, 80, 160, 320, 512]
 
 
-def test_it_does_not_go_below_a_quarter_of_where_it_shall_begin() -> None:
+def test_it_does_not_go_below_half_of_where_it_shall_begin() -> None:
     pace = Pace(start=64, ceiling=512)
-    pace.begin(0.003)
-    assert min(run(pace, Store(latency_seconds=0.0001, capacity=1000), HOLD_WINDOWS)) == 16
+    pace.begin(0.005)
+    assert min(run(pace, Store(latency_seconds=0.0001, capacity=1000), HOLD_WINDOWS)) == 32
 
 
 def test_it_settles_a_little_above_what_a_slow_store_can_do() -> None:
