@@ -220,6 +220,11 @@ class Run:
             raise InvalidName(
                 f"not the record of a run: {damaged.message}", hint="See docs/runs.md."
             ) from damaged
+        except UnicodeEncodeError as error:
+            raise InvalidName(
+                f"no record of a run: it holds {error.object[error.start]!a}, half a character",
+                hint="JSON escapes of characters beyond U+FFFF come in pairs.",
+            ) from error
 
     @classmethod
     def parse(cls, data: bytes) -> Run:

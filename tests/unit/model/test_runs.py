@@ -151,6 +151,7 @@ def nested(depth: int) -> Any:
     ("change", "said"),
     [
         ({"run_id": "../x"}, "run_id"),
+        ({"host": "\ud800"}, "half a character"),
         ({"code": Code("a b")}, "commit"),
         ({"code": Code("-x")}, "commit"),
         ({"data": (Use(snapshot("a"), store="nowhere"),)}, "store"),
