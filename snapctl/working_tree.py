@@ -26,17 +26,19 @@ def working_tree(directory: str, environment: Mapping[str, str]) -> WorkingTree 
     try:
         found = _git(directory, environment, "rev-parse", "--show-toplevel", "--show-prefix")
         commit = _git(directory, environment, "rev-parse", "--verify", "HEAD^{commit}")
-        if found is None:
-            return "this directory is in no git repository"
-        if commit is None:
-            return "the git repository here has no commit yet"
-        top, _, prefix = found.partition("\n")
-        changed = _git(top, environment, "status", "--porcelain=v1", "-z", "--no-renames")
         remote = _git(directory, environment, "remote", "get-url", "origin")
+    except _Refused as refused:
+        return f"git says: {refused}"
     except FileNotFoundError:
         return "there is no git here"
     except (OSError, subprocess.SubprocessError) as error:
         return f"git failed: {error}"
+    if found is None:
+        return "this directory is in no git repository"
+    if commit is None:
+        return "the git repository here has no commit yet"
+    top, _, prefix = found.partition("\n")
+    changed = _changed(top, environment)
     entries = None if changed is None else [each for each in changed.split("\0") if each]
     untracked = None if entries is None else sum(each.startswith("??") for each in entries)
     address = without_credentials(remote) if remote else ""
@@ -60,6 +62,18 @@ def _fits(text: str) -> bool:
     return bool(text) and text.isprintable() and len(text) <= _OUTPUT_MAX_CHARACTERS
 
 
+class _Refused(Exception):
+    """Git does not look into a repository, mostly because it belongs to somebody else."""
+
+
+def _changed(top: str, environment: Mapping[str, str]) -> str | None:
+    """Ask what differs from the commit; None if that takes too long, as in a huge tree."""
+    try:
+        return _git(top, environment, "status", "--porcelain=v1", "-z", "--no-renames")
+    except (OSError, subprocess.SubprocessError, _Refused):
+        return None
+
+
 def _git(directory: str, environment: Mapping[str, str], *words: str) -> str | None:
     """Ask git; None if it says that there is no such thing."""
     # It may be that others work in the tree: nothing is locked and nothing refreshed for us.
@@ -72,6 +86,9 @@ def _git(directory: str, environment: Mapping[str, str], *words: str) -> str | N
         check=False,
     )
     if done.returncode != 0:
+        if b"dubious ownership" in done.stderr:
+            said = done.stderr.decode("utf-8", "replace").splitlines()[0]
+            raise _Refused(said.removeprefix("fatal: ")[:200])
         return None
     text = done.stdout.decode("utf-8", "backslashreplace")
     return text if words[0] == "status" else text.removesuffix("\n")

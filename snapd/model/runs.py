@@ -52,7 +52,7 @@ class Code:
     repository: str | None = None
     """Where the repository is, without credentials."""
     untracked: int | None = None
-    """Files that the repository neither has nor ignores."""
+    """Files and whole directories that the repository neither has nor ignores."""
     directory: str | None = None
     """Where in the repository the command was run, such as `.` or `train`."""
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -82,3 +83,18 @@ def test_a_directory_that_a_record_can_not_hold_is_left_out() -> None:
     assert directory_in("") == "."
     assert directory_in("a/b/\n") == "a/b"
     assert directory_in("a\x1b/") is None
+
+
+def test_what_git_refuses_and_what_takes_too_long_is_told(tmp_path: Path, repository: Path) -> None:
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'fatal: detected dubious ownership in x' >&2; exit 128\n")
+    program.chmod(0o755)
+    instead = ENVIRONMENT | {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
+    assert "git says: detected dubious" in str(working_tree(str(repository), instead))
+    real = shutil.which("git")
+    program.write_text(f'#!/bin/sh\ntest "$3" = status && exit 1\nexec {real} "$@"\n')
+    found = working_tree(str(repository), instead)
+    assert isinstance(found, WorkingTree)
+    assert (found.code.dirty, found.code.untracked) == (None, None)
+    assert found.code.commit == git(repository, "rev-parse", "HEAD")
