@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import anyio
 from anyio import from_thread, to_thread
 
 from snapd.actions.hook import Hook
-from snapd.actions.pulls import Pulls
-from snapd.disk.cache import Cache
-from snapd.disk.live_link import LiveLink, open_live_link
+from snapd.actions.live import Means, at_link
+from snapd.disk.live_link import LiveLink
 from snapd.model.errors import (
     ActionFailed,
     DaemonStopping,
-    DangerousDestination,
     InternalError,
     SnapsyncError,
 )
@@ -33,7 +30,6 @@ from snapd.model.follow_views import FollowState, FollowView
 from snapd.model.follows import LINK, follow_id_of, pause_seconds
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import PullRequest
-from snapd.model.leases import LeaseRequest
 from snapd.model.manifest import Manifest
 from snapd.model.references import parse_reference
 from snapd.model.releases import Change, Release, Sighting, changed_since
@@ -41,20 +37,6 @@ from snapd.model.releases import Change, Release, Sighting, changed_since
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What all follows of a node share."""
-
-    cache: Cache
-    pulls: Pulls
-    owner: str
-    """How this daemon signs the directories that it has taken over."""
-    now: Callable[[], float]
-    random: Callable[[], float]
-    places: anyio.CapacityLimiter
-    """Threads that look at destinations: one that hangs keeps nobody but follows waiting."""
 
 
 class Follow:
@@ -295,8 +277,7 @@ class Follow:
 
     async def _at_link(self, act: Callable[[LiveLink], T]) -> T:
         """Do something in the directory of the follow, in a thread."""
-        opened = partial(at_link, self._means, self.record, act, make=self.configured)
-        return await to_thread.run_sync(opened, abandon_on_cancel=True, limiter=self._means.places)
+        return await at_link(self._means, self.record, act, make=self.configured)
 
     @staticmethod
     async def _in_thread(act: Callable[..., T], *arguments: object) -> T:
@@ -352,37 +333,3 @@ class Follow:
             hook_failures=self._hook.failures,
             hook=self._hook.result,
         )
-
-
-def at_link(means: Means, record: FollowRecord, act: Callable[[LiveLink], T], *, make: bool) -> T:
-    """Do something in the directory of a follow, as far as who asked for it may; blocking.
-
-    Raises `DangerousDestination` for one in or around the cache, and what `open_live_link` raises.
-    """
-    dest, root = Path(record.follow.dest), means.cache.root.resolve()
-    # Nobody follows a link for somebody else, so that only the configuration's path may have some.
-    real = dest if record.asker else dest.parent.resolve() / dest.name
-    if real == root or root in real.parents or real in root.parents:
-        raise DangerousDestination(
-            f"{dest} is, holds or lies in the cache", destination=str(dest), protected=str(root)
-        )
-    with open_live_link(
-        str(dest),
-        owner=means.owner,
-        durable=means.cache.follows.durable,
-        asker=record.asker,
-        make=make,
-    ) as link:
-        return act(link)
-
-
-def let_go(cache: Cache, dest: str, live: Release | None) -> None:
-    """Hand what is live over to its link, which holds it as long as it leads there; blocking."""
-    if live is not None:
-        request = LeaseRequest(live.snapshot_id, "link", f"{dest}/{LINK}", "no longer followed")
-        try:
-            cache.leases.add(request)
-        except SnapsyncError as error:
-            logger.warning("the link %s/%s holds nothing: %s", dest, LINK, error.message)
-    cache.leases.hold_for_follow(dest, ())
-    cache.follows.forget(dest)

@@ -7,13 +7,13 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
 
-from snapd.actions.follow import Follow, Means, at_link, let_go
+from snapd.actions.follow import Follow
+from snapd.actions.live import Means, at_link, let_go
 from snapd.actions.pulls import Pulls
 from snapd.actions.watch import Watch, keys_behind, sight
 from snapd.disk.cache import Cache
@@ -42,8 +42,8 @@ from snapd.remote.stores import Stores
 
 logger = logging.getLogger(__name__)
 
-PLACES_AT_ONCE = 4
-"""So many destinations are looked at side by side."""
+DEFECT_PAUSE_SECONDS = 60.0
+"""After a defect in it a follow begins again so much later."""
 
 
 @dataclass(slots=True)
@@ -81,7 +81,6 @@ class Following:
             f"{host}:{cache.root}",
             now,
             dice,
-            anyio.CapacityLimiter(PLACES_AT_ONCE),
         )
         self._kept: dict[str, _Kept] = {}
         self._watches: dict[tuple[str, tuple[str, ...]], tuple[Watch, anyio.CancelScope]] = {}
@@ -182,8 +181,7 @@ class Following:
             if clash := clashing(follow.dest, self._kept):
                 raise self._taken(follow.dest, clash)
             self._check_number(asker)
-            check = partial(at_link, self._means, record, lambda link: link.claim(), make=False)
-            await to_thread.run_sync(check, abandon_on_cancel=True, limiter=self._means.places)
+            await at_link(self._means, record, lambda link: link.claim(), make=False)
             await to_thread.run_sync(self._cache.follows.keep, record)
             return self._start(record, configured=False).view()
 
@@ -257,12 +255,15 @@ class Following:
 
     @staticmethod
     async def _run(kept: _Kept) -> None:
-        """Run one follow; a defect in it ends it alone."""
+        """Run one follow until it is stopped; a defect in it harms no other."""
         try:
             with kept.scope:
-                await kept.follow.run()
-        except Exception:
-            logger.exception("the follow of %s met a defect and ended", kept.follow.reference)
+                while True:
+                    try:
+                        await kept.follow.run()
+                    except Exception:
+                        logger.exception("the follow of %s met a defect", kept.follow.reference)
+                    await anyio.sleep(DEFECT_PAUSE_SECONDS)
         finally:
             kept.ended.set()
 
@@ -283,9 +284,5 @@ class Following:
     async def _let_go(self, record: FollowRecord) -> None:
         """End a follow for good: the link stays as it is and holds its tree."""
         with suppress(SnapsyncError):
-            await to_thread.run_sync(
-                partial(at_link, self._means, record, lambda link: link.release(), make=False),
-                abandon_on_cancel=True,
-                limiter=self._means.places,
-            )
+            await at_link(self._means, record, lambda link: link.release(), make=False)
         await to_thread.run_sync(let_go, self._cache, record.follow.dest, record.live)

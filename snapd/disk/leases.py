@@ -99,13 +99,18 @@ class Leases:
             lease = self._read(lease_id) if is_lease_id(lease_id) else None
             if lease is None:
                 raise LeaseNotFound(f"no lease {lease_id[:80]!r}")
+            if lease.kind == "follow":
+                raise LeaseOfAnother(
+                    f"the lease {lease_id} is that of a follow",
+                    hint=f"It ends with it: snapctl follow stop {lease.subject}.",
+                )
             if by_uid is not None and lease.uid != by_uid:
                 raise LeaseOfAnother(f"the lease {lease_id} is not one of user {by_uid}")
             (self.root / f"{lease_id}{_SUFFIX}").unlink(missing_ok=True)
         return lease
 
     def hold_for_follow(self, dest: str, snapshot_ids: Iterable[SnapshotId]) -> None:
-        """Hold exactly these snapshots for a follow, durably: new ones first, then others are let go.
+        """Hold exactly these snapshots for a follow, durably; none is let go before all are held.
 
         Nothing else ends such a lease: the daemon that follows says what it needs.
         """

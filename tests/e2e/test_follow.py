@@ -76,7 +76,8 @@ def test_a_promotion_reaches_a_node_and_a_rollback_downloads_nothing(
         )
         assert (last["snapshot_id"], last["objects_fetched"]) == (old, 0)
         assert served(dest) == "v0.1.0"
-        os.close(reader), os.close(inside)
+        os.close(reader)
+        os.close(inside)
 
 
 def test_the_configuration_follows_and_a_reload_changes_that(

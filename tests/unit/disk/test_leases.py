@@ -20,6 +20,7 @@ from snapd.disk.locks import giving_lock
 from snapd.model.errors import (
     AccessDenied,
     LeaseNotFound,
+    LeaseOfAnother,
     QueueFull,
     SnapshotNotFound,
     UsageError,
@@ -401,6 +402,8 @@ def test_a_follow_holds_exactly_what_it_says(leases: Leases) -> None:
     leases.hold_for_follow("/srv/a", [OTHER])
     assert [x.describe() for x in leases.holding(ID)] == ["follow at /srv/b"]
     assert leases.followed() == {"/srv/a", "/srv/b"}
+    with pytest.raises(LeaseOfAnother):
+        leases.remove(leases.holding(ID)[0].lease_id)
     leases.hold_for_follow("/srv/b", [])
     assert leases.held().keys() == {OTHER}
 

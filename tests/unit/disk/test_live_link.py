@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ ME = Peer(1, os.geteuid(), os.getegid(), frozenset())
 STRANGER = Peer(1, 12345, 12345, frozenset({23456}))
 
 
-def opened(dest: Path, **more: Any) -> Any:
-    return open_live_link(str(dest), **({"owner": OWNER, "durable": True} | more))
+def opened(dest: Path, owner: str = OWNER, **more: Any) -> AbstractContextManager[LiveLink]:
+    return open_live_link(str(dest), owner=owner, durable=True, **more)
 
 
 def tree_of(tmp_path: Path, snapshot_id: SnapshotId) -> Path:
