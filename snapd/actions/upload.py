@@ -17,6 +17,7 @@ from snapd.model.ids import Digest
 from snapd.model.layout import object_key
 from snapd.model.settings import TransferSettings
 from snapd.remote.base import Put, RemoteStore
+from snapd.runtime.allocation import return_large_blocks
 from snapd.runtime.limits import Budget
 
 T = TypeVar("T")
@@ -166,6 +167,7 @@ async def open_uploads(
     The first failure, also one of the block itself, cancels everything and is raised once nothing
     is under way any more.
     """
+    return_large_blocks()
     async with anyio.create_task_group() as group:
         uploads = Uploads(store, settings, listener, group)
         try:
