@@ -18,6 +18,11 @@ ERROR_BODY_BYTES_MAX = 16 * 1024
 KEEPALIVE_IDLE_SECONDS = 30
 TOO_MANY_REQUESTS = 429
 UNAVAILABLE = 503
+UNSIGNED_PAYLOAD = "x-amz-content-sha256: UNSIGNED-PAYLOAD"
+"""Leaves a body to TLS, which nobody can alter unseen either: its SHA-256 costs more than all else.
+
+Without TLS it is the signature that proves a body, and libcurl hashes it.
+"""
 STOP_TRANSFER = -1
 """What a callback returns to libcurl to end its transfer."""
 
@@ -147,6 +152,8 @@ class Slot:
         if self._method in ("PUT", "POST"):
             # An empty `Expect:` keeps libcurl from waiting for a 100 before each larger body.
             lines += ["Content-Type: application/octet-stream", "Expect:"]
+        if self._method == "PUT" and origin.access_key and origin.base_url.startswith("https:"):
+            lines.append(UNSIGNED_PAYLOAD)
         return lines
 
     def _on_body(self, data: memoryview) -> int | None:
