@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from snapd.model.ids import is_digest
+from snapd.model.names import is_name
 from snapd.model.runs import Run, Use
 from snapd.model.secrecy import MASK
 
@@ -178,6 +179,9 @@ class _Placing:
         whole = _normal(f"{self._directory}/{path}")
         if not whole.startswith(f"{self._root}/") or self._is_taken(whole):
             return None
+        if ".git" in whole.lower().split("/"):
+            # What lies there tells git what to run.
+            return None
         if _is_in(self._directory, whole) or any(
             _is_in(whole, each) or _is_in(each, whole) for each in self._given
         ):
@@ -189,6 +193,9 @@ class _Placing:
         """Make up a place beside the code, called as people would."""
         last = PurePosixPath(use.path or "").name
         name = (use.reference or "").rpartition(":")[2].partition("@")[0]
+        if not is_name(name):
+            # It is only a text in the record, and might lead elsewhere.
+            name = ""
         if last and last not in (".", "..") and not is_digest(last):
             name = last
         base = f"{self._root}/{kind}/{name or use.snapshot_id[:12]}"

@@ -3,6 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from snapd.model.ids import SnapshotId, digest_of
 from snapd.model.reproduction import OutputCheck, Plan, is_masked, plan_reproduction
@@ -99,11 +101,44 @@ def test_data_without_a_path_of_its_own_lies_beside_the_code() -> None:
     assert places(plan(data=(Use(B),))) == [f"{ROOT}/data/{B[:12]}"]
 
 
-@pytest.mark.parametrize("path", ["../../../../etc", ".", "..", "../src", "/"])
+@pytest.mark.parametrize(
+    "path", [".git/hooks", "../.GIT", "../../../../etc", ".", "..", "../src", "/"]
+)
 def test_nothing_lies_outside_or_around_the_code(path: str) -> None:
     [place] = places(plan(("train", path), data=(Use(A, path=path),)))
     assert place is not None
     assert place.startswith(f"{ROOT}/data/")
+
+
+def test_a_reference_that_is_a_path_leads_nowhere() -> None:
+    for reference in ("../../etc@v1.0.0", "/etc@x", "..", "a/b@v1.0.0"):
+        assert places(plan(data=(Use(A, reference),))) == [f"{ROOT}/data/{A[:12]}"]
+
+
+@given(
+    st.lists(
+        st.builds(
+            Use,
+            st.sampled_from([A, B]),
+            st.none() | st.text("a.@/:", max_size=6),
+            st.none() | st.text("a./", max_size=8),
+        ),
+        max_size=5,
+    ),
+    st.lists(st.text("a./=", max_size=8), max_size=4),
+)
+def test_whatever_a_record_says_data_lies_inside_and_apart(
+    uses: list[Use], words: list[str]
+) -> None:
+    made = plan(tuple(words), data=tuple(uses), outputs=tuple(uses))
+    found = [each.path for each in made.data]
+    assert all(path and path.startswith((f"{ROOT}/code/", f"{ROOT}/data/")) for path in found)
+    assert all(".." not in path.split("/") for path in found if path)
+    assert len(set(found)) == len(found)
+    assert all(
+        each.path is None or each.path == ROOT or each.path.startswith(f"{ROOT}/")
+        for each in made.outputs
+    )
 
 
 def test_what_the_code_has_is_not_overlaid_nor_one_snapshot_by_another() -> None:
