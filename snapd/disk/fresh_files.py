@@ -33,6 +33,9 @@ PLAIN_MODE_DIGITS = 3
 
 _STRETCH_LINES_MIN = 256
 _STRETCH_LINES_MAX = 1024
+_FILES_A_LOOK = 16
+"""Files after which a forked process looks whether it is still wanted."""
+
 _SOURCE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -56,6 +59,7 @@ class FreshFiles:
         self._make = make
         self.stretches: list[Stretch] = []
         self._directories: array[int] | list[int] = []
+        self._owner = os.getpid()
 
     def cut(self, directories: array[int]) -> None:
         """Cut the lines so that few directories are in two stretches, for each has a lock.
@@ -79,14 +83,18 @@ class FreshFiles:
     def work(self, number: int) -> tuple[int, int]:
         """Make the files of one stretch; tells how many lines are done, and their stated bytes.
 
-        It stops where something does not go: the first line that is not done.
+        It stops where something does not go: the first line that is not done. A forked process
+        also stops soon after the one that forked it is gone, whose lock it holds.
         """
         first, end = self.stretches[number]
         here, done, size_bytes = b"", 0, 0
         source_fd = target_fd = -1
         make = self._make
+        is_forked = os.getpid() != self._owner
         with suppress(OSError, SnapsyncError):
             for line in self._manifest.lines_between(first, end):
+                if is_forked and done % _FILES_A_LOOK == 0 and os.getppid() != self._owner:
+                    break
                 kind, mode, _, stated_bytes, path = line.split(b" ", 4)
                 if kind == b"F":
                     begin = path.rfind(b"/") + 1

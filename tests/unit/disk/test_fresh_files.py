@@ -56,6 +56,20 @@ def test_it_stops_at_the_first_line_that_does_not_go(tmp_path: Path) -> None:
         assert files.work(0) == (1, 0), "it is there already, which is looked at elsewhere"
 
 
+def test_an_orphan_does_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = make_tree(tmp_path / "tree", {f"{n:02}": (0o644, b"x") for n in range(40)})
+    with (
+        open_tree(tmp_path / "tree") as source,
+        open_destination(tmp_path / "dest", 0o755) as target,
+    ):
+        files = FreshFiles(manifest, source, target, link_file)
+        files.cut(directories_of(manifest))
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        looks = iter([files._owner, files._owner, 1])
+        monkeypatch.setattr(os, "getppid", lambda: next(looks))
+        assert files.work(0) == (32, 31)
+
+
 @pytest.fixture
 def fds(tmp_path: Path) -> tuple[int, int]:
     (tmp_path / "from").mkdir()
