@@ -104,6 +104,7 @@ def test_what_dashboard_and_alerts_ask_during_a_pull(
         a_pull_that_stands_still(on, one, two)
         a_pull_that_is_refused(on, huge)
         the_alerts(on)
+        what_is_followed(on, first, tmp_path)
         the_dashboard(on)
         assert promtool("check", "metrics", given=on.scraped()) == ""
         assert on.daemon.stop() == 0
@@ -205,6 +206,19 @@ def the_alerts(on: Scene) -> None:
     ]
     assert texts
     assert not [text for text in texts if "<error" in text or "{{" in text]
+
+
+def what_is_followed(on: Scene, snapshot_id: str, tmp_path: Path) -> None:
+    """One name leads to what is here already, and one leads nowhere."""
+    words = ("--store", on.store, "--socket", str(on.host.socket))
+    named = on.host.snapctl("dataset", "add", "iris@v1.0.0", "--id", snapshot_id, *words)
+    assert named.code == 0, named.stderr
+    for reference, dest in (("iris@v1.0.0", "live"), ("nothing@production", "nothing")):
+        asked = ("follow", reference, "--dest", tmp_path / dest, "--poll", "1s", "--wait")
+        followed = on.host.snapctl(*asked, *words)
+        assert followed.code == 0, followed.stderr
+    on.ask.until_true('snapd_follow_info{ref="iris@v1.0.0", version="v1.0.0"} == 1')
+    on.ask.until_true('snapd_follow_error{ref="nothing@production", code="no_such_name"} == 1')
 
 
 def the_dashboard(on: Scene) -> None:

@@ -6,6 +6,7 @@ from snapd.model.reload import RELOADABLE, plan_reload
 from snapd.model.settings import (
     CacheSettings,
     DaemonSettings,
+    FollowSettings,
     LogSettings,
     Settings,
     StoreSettings,
@@ -47,6 +48,14 @@ def test_what_needs_a_restart_is_reported_every_time() -> None:
     wanted = Settings(cache=CacheSettings(fsync="off"))
     first = plan_reload(Settings(), wanted)
     assert plan_reload(first.settings, wanted).need_restart == ("cache.fsync",)
+
+
+def test_what_is_followed_is_taken_over() -> None:
+    follow = FollowSettings("iris@production", "/srv/iris", "s3://b")
+    plan = plan_reload(Settings(), Settings(follows=(follow,)))
+    assert (plan.changed, plan.need_restart) == (("follow",), ())
+    assert plan.settings.follows == (follow,)
+    assert plan_reload(plan.settings, Settings()).settings == Settings()
 
 
 def test_reloadable_keys_exist() -> None:
