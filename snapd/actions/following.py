@@ -75,13 +75,7 @@ class Following:
         self._tasks = tasks
         self._settings = settings
         host = settings.cache.node_name or cache.receipts.host
-        self._means = Means(
-            cache,
-            pulls,
-            f"{host}:{cache.root}",
-            now,
-            dice,
-        )
+        self._means = Means(cache, pulls, f"{host}:{cache.root}", now, dice)
         self._kept: dict[str, _Kept] = {}
         self._watches: dict[tuple[str, tuple[str, ...]], tuple[Watch, anyio.CancelScope]] = {}
         self._changing = anyio.Lock()
@@ -285,4 +279,8 @@ class Following:
         """End a follow for good: the link stays as it is and holds its tree."""
         with suppress(SnapsyncError):
             await at_link(self._means, record, lambda link: link.release(), make=False)
-        await to_thread.run_sync(let_go, self._cache, record.follow.dest, record.live)
+        try:
+            await to_thread.run_sync(let_go, self._cache, record.follow.dest, record.live)
+        except SnapsyncError as error:
+            # The next daemon finds what is left of it and tries again.
+            logger.warning("the follow of %s is not let go: %s", record.follow.dest, error.message)
