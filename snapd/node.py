@@ -45,6 +45,9 @@ from snapd.runtime.background import background_tasks
 from snapd.runtime.observer import Observer, Observers
 from snapd.worker import WorkerStart
 
+GARBAGE_THRESHOLD = 10_000
+"""A batch of small objects makes some thousand things that soon go by themselves."""
+
 
 @dataclass(slots=True)
 class Node:
@@ -127,6 +130,7 @@ class Node:
         await make_ready_for(self.settings.stores)
         # What is loaded by now stays for good: the collector need not look at it again and again.
         gc.freeze()
+        gc.set_threshold(GARBAGE_THRESHOLD)
 
     def apply(self, settings: Settings) -> None:
         """Take over what can change while running: allowed stores, limits of pulls and cache."""

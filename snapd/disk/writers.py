@@ -12,7 +12,6 @@ from blake3 import blake3
 from snapd.disk import fsops
 from snapd.disk.publishing import Press, Received, StagedFile, StatFacts, hash_file, hash_stretch
 from snapd.model.errors import ActionFailed, ConnectionLost
-from snapd.model.ids import Digest
 from snapd.model.plan import ObjectRef
 from snapd.model.settings import MIB
 
@@ -70,16 +69,16 @@ class BlobWriter:
     @classmethod
     def unpacked(cls, press: Press, packed: tuple[str | int, ...]) -> BlobWriter:
         """Make the writer that `packed` described."""
-        digest, mode, size_bytes, path, source = packed
-        ref = ObjectRef(Digest(str(digest)), int(mode), int(size_bytes), str(path))
-        return cls(press, ref, None, str(source))
+        *values, source = packed
+        return cls(press, ObjectRef._make(values), None, str(source))
 
     def take(self, pieces: list[bytes]) -> StatFacts | None:
         """Verify and publish an object that is here whole; leaves nothing else, as `finish`.
 
         Returns how the new file looks, of which no note is taken yet; None if it was here already.
         """
-        self.discard()
+        if self._size_bytes or self._staged is not None:
+            self.discard()
         facts = self._press.settle_pieces(self._ref, pieces, self._source)
         if self._on_bytes is not None:
             self._on_bytes(sum(map(len, pieces)))

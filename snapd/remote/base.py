@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from snapd.model.errors import InternalError, SnapsyncError
 from snapd.model.uris import StoreUri
@@ -103,8 +103,7 @@ class SmallSink(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Get:
+class Get(NamedTuple):
     """One object, or one range of one, to be read into a sink. `size_hint_bytes` is only a hint.
 
     `small` is the same sink's second face, if it has one.
