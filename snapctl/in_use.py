@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -56,7 +57,12 @@ class LeaseWatch:
     def running(self) -> Iterator[None]:
         """Look during the block, in a thread of its own."""
         thread = Thread(target=self._run, name="leases", daemon=True)
-        thread.start()
+        # It inherits what is blocked: no signal that is meant for the command may end up there.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            thread.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
             yield
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any, cast
@@ -126,6 +127,23 @@ def test_leases_of_this_pod_count_and_others_do_not() -> None:
     leases = [lease(A, "pod", subject=mine), lease(B, "pod", subject=other), lease(C, "pin")]
     assert [each.snapshot_id for each in watched(leases, {"SNAPSYNC_POD_UID": mine})] == [A]
     assert watched(leases) == []
+
+
+def test_no_signal_ends_up_where_leases_are_looked_at() -> None:
+    blocked: list[set[int]] = []
+
+    class Asked(Daemon):
+        def leases(self) -> list[Lease]:
+            blocked.append({*signal.pthread_sigmask(signal.SIG_BLOCK, ())})
+            return []
+
+    watch = LeaseWatch(cast(Client, Asked([])), "run-1", {})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with watch.running():
+        while not blocked:
+            watch._ended.wait(0.01)
+    assert {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR1} <= blocked[0]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
 def test_without_a_daemon_nothing_is_held() -> None:
