@@ -69,8 +69,8 @@ class BlobWriter:
     @classmethod
     def unpacked(cls, press: Press, packed: tuple[str | int, ...]) -> BlobWriter:
         """Make the writer that `packed` described."""
-        *values, source = packed
-        return cls(press, ObjectRef._make(values), None, str(source))
+        ref = tuple.__new__(ObjectRef, packed[:-1])
+        return cls(press, ref, None, str(packed[-1]))
 
     def take(self, pieces: list[bytes]) -> StatFacts | None:
         """Verify and publish an object that is here whole; leaves nothing else, as `finish`.
