@@ -5,23 +5,21 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from snapctl.context import Context
 from snapctl.frame import HelpEnding, timeout_option, verb
 from snapctl.reattaching import outlast
-from snapd.model.errors import AccessDenied, FollowNotFound, TimedOut, UsageError
-from snapd.model.follow_views import FollowView
-from snapd.model.follows import KEEP_PREVIOUS_MAX, LINK, FollowRequest, check_dest
-from snapd.model.references import parse_reference
-from snapd.model.settings import FollowSettings
+from snapd.model.errors import FollowNotFound, TimedOut
 from snapd.model.units import format_duration, parse_duration_seconds
-from snapd.model.versions import parse_version
+
+if TYPE_CHECKING:
+    from snapd.model.follow_views import FollowView
 
 _PAUSE_SECONDS = 0.2
 _BEGIN = "begin"
-_USUAL = FollowSettings("", "")
 
 
 class FollowGroup(click.Group, HelpEnding):
@@ -30,18 +28,17 @@ class FollowGroup(click.Group, HelpEnding):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the verb in front that `follow REF --dest DIR` leaves out."""
         first = next((word for word in args if not word.startswith("-")), "")
-        if first not in self.commands and (first or args) and not {"-h", "--help"} & set(args):
+        if first not in self.commands and args and not {"-h", "--help"} & set(args):
             args = [_BEGIN, *args]
         return super().parse_args(ctx, args)
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the verbs that are typed."""
-        return [name for name in super().list_commands(ctx) if name != _BEGIN]
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load what begins a follow only where it is needed."""
+        return _begin() if cmd_name == _BEGIN else super().get_command(ctx, cmd_name)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show what may be said of a new follow before the verbs."""
-        begin = self.commands[_BEGIN]
-        records = [found for each in begin.params if (found := each.get_help_record(ctx))]
+        records = [found for each in _begin().params if (found := each.get_help_record(ctx))]
         with formatter.section("Options of a new follow"):
             formatter.write_dl(records)
         self.format_commands(ctx, formatter)
@@ -49,6 +46,12 @@ class FollowGroup(click.Group, HelpEnding):
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """Show the usual way first."""
         return ["REF --dest DIR [OPTIONS] | status | stop"]
+
+
+def _begin() -> click.Command:
+    from snapctl.commands.follow_beginning import begin
+
+    return begin
 
 
 @click.group(
@@ -75,115 +78,6 @@ def command() -> None:
     """
 
 
-@verb(_BEGIN)
-@click.argument("reference", metavar="REF")
-@click.option("--dest", metavar="DIR", required=True, help="The link will be DIR/current.")
-@click.option(
-    "--store",
-    metavar="URI",
-    envvar="SNAPSYNC_STORE",
-    default="",
-    help="Whose registry has the reference; the daemon's only one if not given."
-    "  [env: SNAPSYNC_STORE]",
-)
-@click.option(
-    "--poll",
-    metavar="DURATION",
-    default=f"{_USUAL.poll_seconds:g}s",
-    show_default=True,
-    help="How often the reference is looked up, 1s at least.",
-)
-@click.option(
-    "--keep-previous",
-    type=click.IntRange(0, KEEP_PREVIOUS_MAX),
-    default=_USUAL.keep_previous,
-    show_default=True,
-    help="Former snapshots that stay in the cache.",
-)
-@click.option(
-    "--hook", metavar="COMMAND", default="", help="Run after each switch, without a shell."
-)
-@click.option(
-    "--hook-timeout",
-    metavar="DURATION",
-    default=f"{_USUAL.hook_timeout_seconds:g}s",
-    show_default=True,
-    help="The hook is killed after this time.",
-)
-@click.option("--wait", is_flag=True, help="REF need not lead anywhere yet.")
-def begin(
-    context: Context,
-    reference: str,
-    dest: str,
-    store: str,
-    poll: str,
-    keep_previous: int,
-    hook: str,
-    hook_timeout: str,
-    wait: bool,
-) -> None:
-    """Follow a reference."""
-    parse_reference(reference)
-    place = check_dest(os.path.realpath(dest))
-    document = {
-        "reference": reference,
-        "dest": place,
-        "poll_seconds": parse_duration_seconds(poll),
-        "keep_previous": keep_previous,
-        "hook": _words(hook),
-        "hook_timeout_seconds": parse_duration_seconds(hook_timeout),
-        "wait": wait,
-    }
-    request = FollowRequest.from_json(document | ({"store": store} if store else {}))
-    made = _make(place)
-    try:
-        view = context.client().follow(request)
-    except BaseException:
-        if made:
-            os.rmdir(place)
-        raise
-    if context.output.as_json:
-        context.output.print_json(view.to_json())
-    else:
-        context.output.note(f"following {view.reference} of {view.store}")
-        context.output.line(view.link)
-
-
-def _words(hook: str) -> list[str]:
-    """Split a command as a shell would, and find its program as one would."""
-    if not hook.strip():
-        return []
-    import shlex
-    import shutil
-
-    try:
-        words = shlex.split(hook)
-    except ValueError as error:
-        raise UsageError(f"--hook can't be read: {error}") from error
-    found = shutil.which(words[0])
-    if found is None:
-        raise UsageError(f"--hook: there is no program {words[0][:80]!r}")
-    return [os.path.abspath(found), *words[1:]]
-
-
-def _make(place: str) -> bool:
-    """Make the directory with the caller's own permissions; the one around it has to be there."""
-    try:
-        os.mkdir(place, 0o755)
-    except FileExistsError:
-        return False
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"there is no directory {os.path.dirname(place)}",
-            hint="Make it first, or mount the volume that it lies on.",
-        ) from error
-    except OSError as error:
-        raise AccessDenied(
-            f"can't make {place}: {error.strerror}", hint="Choose a directory of your own."
-        ) from error
-    return True
-
-
 @verb(
     "status",
     examples=[
@@ -205,7 +99,7 @@ def status(context: Context, which: str | None, wait_for: str | None, timeout: s
         views = _chosen(context.client().follows(), which)
     else:
         seconds = parse_duration_seconds(timeout) if timeout else None
-        views = _awaited(context, which, str(parse_version(wait_for)), seconds)
+        views = _awaited(context, which, _version(wait_for), seconds)
     if context.output.as_json:
         context.output.print_json({"follows": [view.to_json() for view in views]})
         return
@@ -214,6 +108,12 @@ def status(context: Context, which: str | None, wait_for: str | None, timeout: s
     context.output.table(columns, [_row(view, now) for view in views])
     for view in views:
         _note(context, view)
+
+
+def _version(text: str) -> str:
+    from snapd.model.versions import parse_version
+
+    return str(parse_version(text))
 
 
 def _awaited(
@@ -239,10 +139,12 @@ def _chosen(views: Sequence[FollowView], which: str | None) -> list[FollowView]:
     if which is None:
         return list(views)
     if "@" in which and "/" not in which:
+        from snapd.model.references import parse_reference
+
         wanted = str(parse_reference(which))
         found = [view for view in views if view.reference == wanted]
     else:
-        place = os.path.abspath(which).removesuffix(f"/{LINK}")
+        place = os.path.abspath(which).removesuffix("/current")
         found = [view for view in views if view.dest in (place, os.path.realpath(place))]
     if not found:
         raise FollowNotFound(f"nothing is followed as {which[:80]!r}")
@@ -288,5 +190,5 @@ def stop(context: Context, dest: str) -> None:
         context.output.line(f"{view.dest} is not followed any more")
 
 
-for each in (begin, status, stop):
+for each in (status, stop):
     command.add_command(each)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import anyio
 
+from snapd.model.changes import change_behind
 from snapd.model.errors import (
     InternalError,
     InvalidReference,
@@ -18,7 +19,7 @@ from snapd.model.errors import (
 )
 from snapd.model.follows import pause_seconds
 from snapd.model.references import Reference, Resolved
-from snapd.model.releases import Sighting, change_behind
+from snapd.model.releases import Sighting
 from snapd.registry.names import Registry, dataset_key, model_key
 from snapd.remote.base import RemoteStore
 from snapd.remote.stores import Stores

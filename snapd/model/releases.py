@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from snapd.model.datasets import Dataset
 from snapd.model.errors import SnapsyncError, UsageError
 from snapd.model.ids import SnapshotId, parse_snapshot_id
-from snapd.model.models import Model
-from snapd.model.receipts import parse_moment
-from snapd.model.references import Resolved
+
+if TYPE_CHECKING:
+    from snapd.model.references import Resolved
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +28,6 @@ class Sighting:
 
     resolved: Resolved
     change: Change
-
-
-def change_behind(document: Model | Dataset, version: str) -> Change:
-    """Tell who let a name lead to a version: the latest event about it."""
-    if isinstance(document, Model):
-        for event in reversed(document.history):
-            if event.version == version:
-                return Change(parse_moment(event.at), event.by, event.action, event.note)
-        return Change(0.0)
-    for each in document.versions:
-        if each.version == version:
-            return Change(parse_moment(each.at), each.by, "add", each.note)
-    return Change(0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from snapd.actions.follow import Follow
 from snapd.disk.live_link import MARK
 from snapd.model import stages
 from snapd.model.access import Peer
@@ -457,3 +458,43 @@ async def test_a_pull_that_somebody_cancels_is_tried_again(
         view = await bench.until_live("v1.0.0")
         assert view.last_error is not None
         assert view.last_error["code"] == "job_cancelled"
+
+
+async def test_the_configuration_comes_before_callers(
+    tmp_path: Path, memory: MemoryStore, dest: Path
+) -> None:
+    around = dest.with_name("around")
+    async with following_node(tmp_path, memory) as bench:
+        await bench.add("v1.0.0", ONE)
+        await bench.promote("v1.0.0")
+        for place in (dest, around / "in"):
+            os.makedirs(place)
+            await bench.following.add(FollowRequest(follow(place)), ASKER, may_hook=False)
+        await bench.until_all(lambda views: [x.version for x in views] == ["v1.0.0"] * 2)
+        os.rename(around / "in", dest.with_name("out"))
+        settings = replace(bench.settings, follows=(follow(dest), follow(around)))
+        bench.following.apply(settings)
+        await bench.until_all(
+            lambda views: [(x.configured, x.version) for x in views] == [(True, "v1.0.0")] * 2
+        )
+        assert [view.dest for view in bench.following.views()] == [str(around), str(dest)]
+        assert bench.following.views()[1].switches == 0, "what was live stays so"
+
+
+async def test_a_follow_outlives_a_defect(
+    tmp_path: Path, memory: MemoryStore, dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snapd.actions.following.DEFECT_PAUSE_SECONDS", 0.01)
+    real = Follow._step
+    defects = [ZeroDivisionError(), ZeroDivisionError()]
+
+    async def step(self: Follow) -> None:
+        if defects:
+            raise defects.pop()
+        await real(self)
+
+    monkeypatch.setattr(Follow, "_step", step)
+    async with following_node(tmp_path, memory, follow(dest)) as bench:
+        await two_versions(bench)
+        assert bench.view().last_error is None or bench.view().error is None
+        assert defects == []
