@@ -261,8 +261,8 @@ class _Wrapped:
                 Path(self.options.save).write_bytes(run.render())
         if output.as_json:
             output.print_json(run.to_json())
-        ended = "" if status == 0 else f", which ended with {status}"
-        output.note(f"run {run.run_id}{ended}, is recorded in {self.store}")
+        ended = "" if status == 0 else f", which ended with {status},"
+        output.note(f"run {run.run_id}{ended} is recorded in {self.store}")
         for use in run.outputs:
             output.note(f"output {use.path or ''} is {use.snapshot_id}")
 

@@ -227,7 +227,7 @@ class _Again:
                 hint="Say where they are with --output NAME=PATH." if checks else "",
                 run_id=run_id,
             )
-        self.context.output.note(f"run {run_id}: all {total} outputs are the same")
+        self.context.output.note(f"run {run_id}: same outputs, {total} of {total}")
 
     def _document(self) -> dict[str, Any]:
         plan = self.plan

@@ -85,7 +85,7 @@ def check_code(code: Code | None, here: CodeHere) -> list[Check]:
     else:
         checks.append(Check("code", "commit", "differs", f"{here.where} has no {code.commit}"))
     if code.dirty or code.untracked:
-        lost = _LOST_CHANGES if code.dirty else f"{code.untracked} files were in no commit"
+        lost = _LOST_CHANGES if code.dirty else f"files in no commit: {code.untracked}"
         checks.append(Check("code", "changes", "not checked", lost))
     if here.head is not None:
         checks.append(_check_head(code, here.head))

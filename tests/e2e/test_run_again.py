@@ -197,7 +197,7 @@ def test_a_run_is_reproduced_and_the_repository_is_left_alone(project: Project) 
     ran = project.done(*again, "b")
     assert ran.stdout.splitlines()[0] == "trained"
     assert ran.stdout.splitlines()[1].startswith("same          out ")
-    assert "all 1 outputs are the same" in ran.stderr
+    assert "same outputs, 1 of 1" in ran.stderr
 
     ran = project.snapctl(*again, "c", "--json", NOISE="1")
     assert (ran.code, ran.error["code"]) == (1, "run_differs")

@@ -93,7 +93,7 @@ def test_a_training_is_recorded_by_itself_and_becomes_a_model(
         ran = in_directory(host, made / "code", "snapctl", "run", *words, "--", *command, **extra)
         assert ran.code == 0, ran.stderr
     run_id = ran.stdout.strip()
-    assert f"run {run_id}, is recorded in {store}" in ran.stderr
+    assert f"run {run_id} is recorded in {store}" in ran.stderr
     record = done(host, "run", "show", run_id, store=store)
     jsonschema.validate(record, json.loads(SCHEMA.read_text()))
     assert record == json.loads((made / "code" / "record.json").read_text())
