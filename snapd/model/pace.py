@@ -31,6 +31,11 @@ GUESSED_REQUESTS_PER_SECOND = 10_000
 GUESS_MOST, GUESS_LEAST = 4, 0.5
 """The guess is between so many times what is configured."""
 
+DOUBLINGS_TRIED = 2
+DOUBLING_HOLD_WINDOWS = 5
+"""A doubling that brings nothing is tried again after so many windows: on a busy machine chance
+decides, and there more in flight make more of each turn that a process gets."""
+
 STEP = 16
 HOLD_WINDOWS = 20
 """How many windows pass after a larger limit brought nothing, until another one is tried."""
@@ -46,8 +51,8 @@ WORSE = 0.7
 class Window:
     """What was seen while a limit held: requests that ended, their bytes, mean latency.
 
-    `throttled` counts those that the store refused because it is busy. `crowded` says that
-    about as many waited for an answer as the limit lets through.
+    `throttled` counts those that the store refused because it is busy. `crowded` says that there
+    were as many requests as the limit lets through, or more.
     """
 
     seconds: float
@@ -76,6 +81,7 @@ class Pace:
         self._course: Literal["unknown", "down", "up", "steps"] = "unknown"
         self._trial: tuple[int, Window] | None = None
         self._hold = 0
+        self._doublings_left = DOUBLINGS_TRIED
         self._best: Window | None = None
 
     def begin(self, latency_seconds: float) -> None:
@@ -88,7 +94,7 @@ class Pace:
     def judge(self, window: Window) -> int:
         """Take what was seen under the present limit and give the next one."""
         if window.throttled:
-            self._shrink(0.5)
+            self._shrink(0.5, self.floor)
         elif window.crowded and not self._settle_trial(window):
             self._watch(window)
         return self.limit
@@ -109,6 +115,9 @@ class Pace:
         self._best = None
         if self._course == "unknown":
             self._course = "up"
+        elif self._course == "up" and self._doublings_left:
+            self._doublings_left -= 1
+            self._hold = DOUBLING_HOLD_WINDOWS
         else:
             self._settle()
         return True
@@ -125,7 +134,7 @@ class Pace:
             window.latency_seconds > best.latency_seconds * SLOWER
             and window.rate < best.rate * WORSE
         ):
-            self._shrink(0.75)
+            self._shrink(0.75, self._least)
         elif self._hold:
             self._hold -= 1
         else:
@@ -149,8 +158,8 @@ class Pace:
         first = self._first_latency_seconds
         return first > 0 and window.latency_seconds > first * QUEUED and self.limit > self._least
 
-    def _shrink(self, factor: float) -> None:
-        self.limit = max(self.floor, int(self.limit * factor))
+    def _shrink(self, factor: float, least: int) -> None:
+        self.limit = max(min(least, self.limit), int(self.limit * factor))
         self._trial = None
         self._best = None
         self._settle()

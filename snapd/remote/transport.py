@@ -32,10 +32,6 @@ WINDOW_SECONDS = 0.1
 WINDOW_SECONDS_MAX = 1.0
 """The pace is judged after so long if as many requests ended as may be in flight, or after this."""
 
-CROWDED_SHARE = 0.7
-"""The pace is crowded if this part of its limit was waiting for an answer, on the average. Less is
-in flight while connections are being made, and where the work on what has come is the limit."""
-
 TrafficKind: TypeAlias = Literal["small", "rest"]
 """Whole small objects; everything else: ranges, documents, uploads, questions."""
 
@@ -61,6 +57,7 @@ class Traffic:
         self._on_pace = on_pace
         self._channels: dict[AnyLane, Channel] = {}
         self._loads: dict[AnyLane, int] = {}
+        self._most_in_flight = 0
         self._fresh = True
         self.latency_seconds = 0.0
         """The shortest that was seen; zero before the first, or if nobody measures it."""
@@ -94,6 +91,7 @@ class Traffic:
             own = requests[start : start + share]
             self._loads[lane] += len(own)
             shares.append((lane, self._channels[lane], own))
+        self._most_in_flight = max(self._most_in_flight, self.in_flight)
         return shares
 
     def _settle_on(self, lanes: Sequence[AnyLane]) -> None:
@@ -139,7 +137,7 @@ class Traffic:
             size_bytes=self._size_bytes,
             latency_seconds=self._waited_seconds / self._requests,
             throttled=self._throttled,
-            crowded=self._waited_seconds >= before * seconds * CROWDED_SHARE,
+            crowded=self._most_in_flight >= before,
         )
         if self._pace.judge(window) != before:
             self._on_pace(self._kind, self._pace.limit)
@@ -156,6 +154,7 @@ class Traffic:
         self._window_began_at = time.monotonic()
         self._requests = self._size_bytes = self._throttled = 0
         self._waited_seconds = 0.0
+        self._most_in_flight = self.in_flight
 
 
 def _tell_nobody(_kind: TrafficKind, _limit: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snapd.model.pace import HOLD_WINDOWS, Pace, Window
+from snapd.model.pace import DOUBLINGS_TRIED, HOLD_WINDOWS, Pace, Window
 
 
 @dataclass
@@ -33,7 +33,8 @@ def test_it_grows_at_once_to_what_covers_a_latency() -> None:
 def test_it_stays_where_more_in_flight_moves_no_more() -> None:
     pace = Pace(start=64, ceiling=512)
     limits = run(pace, Store(latency_seconds=0.001, capacity=10_000), 200)
-    assert set(limits[1:]) <= {64, 80}
+    assert set(limits[1:]) <= {64, 80, 128}
+    assert limits.count(128) <= DOUBLINGS_TRIED + 1
     assert limits.count(80) <= 200 / HOLD_WINDOWS + 1
 
 
@@ -65,6 +66,14 @@ def test_a_first_answer_that_came_faster_than_all_others_does_not_keep_it_from_g
     pace.begin(0.004)
     limits = run(pace, Store(latency_seconds=0.05, capacity=1e6), 6)
     assert limits == [32, 40, 80, 160, 320, 512]
+
+
+def test_one_misfortune_does_not_keep_it_from_growing() -> None:
+    pace = Pace(start=64, ceiling=512)
+    store = Store(latency_seconds=0.02, capacity=1e6)
+    pace.judge(store.window(64))
+    assert pace.judge(Store(latency_seconds=0.2, capacity=1e6).window(128)) == 64
+    assert run(pace, store, 10)[-1] == 512
 
 
 def test_it_does_not_go_below_half_of_where_it_shall_begin() -> None:
