@@ -93,7 +93,7 @@ class Follow:
         wanted = sighting.resolved.snapshot_id
         if before is None or before.resolved.snapshot_id != wanted:
             self._behind_since = changed_since(sighting.change, self._unchanged_at, now)
-            self._step_error = None  # it was about what was wanted before
+            self._step_error = None
             self._retargeted.set()
             if self._pulling is not None:
                 self._pulling.cancel()
@@ -127,7 +127,12 @@ class Follow:
             except DaemonStopping:
                 await anyio.sleep_forever()
             except SnapsyncError as error:
-                self._step_error = self._noted(error, self._step_error)
+                noted = self._noted(error, self._step_error)
+                if self._retargeted.is_set():
+                    # It was about something that is not wanted any more.
+                    failures = 0
+                    continue
+                self._step_error = noted
             except Exception as defect:
                 logger.exception("following %s met a defect", self.reference)
                 self._step_error = InternalError(f"{type(defect).__name__}: {defect}")
