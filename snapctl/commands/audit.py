@@ -51,7 +51,7 @@ class _Answer:
     "--at",
     "moment",
     metavar="TIME",
-    help="2026-03-01T09:00:00Z, or with another zone; without one it is UTC. Now if not given.",
+    help="2026-03-01T09:00:00Z, or with another zone; without one it is UTC.  [default: now]",
 )
 @store_option()
 @config_option
@@ -94,7 +94,7 @@ def command(context: Context, reference: str, moment: str | None, store: str) ->
 
 
 def _read_moment(text: str | None) -> tuple[float, bool]:
-    if text is None:
+    if text is None or text.strip().lower() == "now":
         return time.time(), True  # noqa: TID251 - what is asked about is now
     return parse_time(text)
 

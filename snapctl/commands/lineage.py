@@ -29,6 +29,7 @@ from snapd.registry.lineage import Lineage, read_names
 from snapd.registry.names import Registry
 
 _WAYS: dict[str, tuple[Way, ...]] = {"both": ("up", "down"), "up": ("up",), "down": ("down",)}
+_TOLD = 10
 _DRAWINGS = {"mermaid": mermaid, "dot": dot}
 assert set(get_args(Way)) < set(_WAYS)
 
@@ -101,12 +102,15 @@ def command(
 
     graph, names = with_registry(context, store, look)
     note_gaps(context, names)
+    if only_impact and graph.unreadable:
+        context.output.note(f"what these runs made is not known: {_some(graph.unreadable)}")
     if graph.is_full:
         context.output.note(f"only the first {NODES_MAX} that were found are looked at")
     elif only_impact and graph.unexplored:
         context.output.note(f"not followed beyond {steps} steps; --depth goes further")
     if only_impact:
-        _print_impact(context, what, impact(graph, names), graph)
+        is_whole = _are_whole(names) and graph.is_whole
+        _print_impact(context, what, impact(graph, names), is_whole=is_whole)
     elif context.as_json:
         found = {"depth": steps, "direction": direction, "names_complete": _are_whole(names)}
         context.output.print_json(graph.to_json() | found)
@@ -132,20 +136,25 @@ async def _check_known(registry: Registry, roots: list[Node]) -> None:
             )
 
 
+def _some(run_ids: list[str]) -> str:
+    return ", ".join(run_ids[:_TOLD]) + (", ..." if len(run_ids) > _TOLD else "")
+
+
 def _are_whole(names: Names) -> bool:
     return not (names.more or names.unreadable)
 
 
-def _print_impact(context: Context, what: str, found: list[Impact], graph: Graph) -> None:
+def _print_impact(context: Context, what: str, found: list[Impact], *, is_whole: bool) -> None:
     if context.as_json:
         document: dict[str, Any] = {
             "models": [each.to_json() for each in found],
-            "complete": not (graph.is_full or graph.unexplored),
+            "complete": is_whole,
         }
         context.output.print_json(document)
         return
     if not found:
-        context.output.note(f"no model in production depends on {what}")
+        least = "" if is_whole else ", as far as could be looked"
+        context.output.note(f"no model in production depends on {what}{least}")
         return
     rows = [
         (each.version.title, each.version.stage, each.version.snapshot_id, _steps(each))

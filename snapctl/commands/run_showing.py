@@ -140,17 +140,30 @@ def ls(
 
     async def look(registry: Registry) -> _Listed:
         runs = Runs(registry)
-        if used_id is not None:
+        if used_id is not None and made_id is not None:
+            ids = _in_both(runs.using(used_id), runs.making(made_id))
+        elif used_id is not None:
             ids = runs.using(used_id)
         else:
             ids = runs.ids() if made_id is None else runs.making(made_id)
         listed = _Listed(runs)
         await listed.find(ids, limit, after)
-        if used_id is not None and made_id is not None:
-            listed.keep(lambda run: run.makes(made_id))
         return listed
 
     _print(context, with_registry(context, store, look))
+
+
+async def _in_both(
+    first: AsyncGenerator[str, None], second: AsyncGenerator[str, None]
+) -> AsyncGenerator[str, None]:
+    """Walk what two listings in byte order have in common."""
+    async with aclosing(first) as firsts, aclosing(second) as seconds:
+        other = await anext(seconds, None)
+        async for run_id in firsts:
+            while other is not None and other < run_id:
+                other = await anext(seconds, None)
+            if other == run_id:
+                yield run_id
 
 
 class _Listed:
@@ -181,11 +194,6 @@ class _Listed:
         self.more = len(chosen) > limit
         self.ids = chosen[:limit]
         await self._read_all([each for each in self.ids if each not in self._read])
-
-    def keep(self, wanted: Any) -> None:
-        """Show only runs of which `wanted` is true."""
-        found = [(run_id, self._read[run_id]) for run_id in self.ids]
-        self.ids = [run_id for run_id, run in found if isinstance(run, Run) and wanted(run)]
 
     def rows(self) -> list[dict[str, Any]]:
         """Give what is known of each run, in order; of an unreadable one, the error."""

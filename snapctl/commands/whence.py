@@ -135,8 +135,11 @@ def _to_json(subject: Subject, answer: Answer) -> dict[str, Any]:
         "part_of": [_holding_json(answer, holding) for holding in answer.holding],
         "snapshots_looked_through": answer.looked_through,
         "unreadable": answer.problems,
-        "complete": not (
-            answer.more or answer.known.more or answer.problems or answer.names.unreadable
+        "complete": not any(
+            (
+                *(answer.more, answer.known.more, answer.problems),
+                *(answer.names.more, answer.names.unreadable),
+            )
         ),
     }
 

@@ -244,22 +244,30 @@ class Graph:
         found = self._ways["up"].get(key, ())
         return [self.nodes[edge.source] for edge in found if edge.kind == "names"]
 
-    def path(self, way: Way, target: str) -> list[str]:
-        """Find a shortest way from a root to a node; empty if there is none."""
+    def arrivals(self, way: Way) -> dict[str, str]:
+        """Tell of each node that can be reached which one comes before it on a shortest way.
+
+        Before a root it is an empty key.
+        """
         came: dict[str, str] = dict.fromkeys(self.roots, "")
         waiting = deque(self.roots)
         while waiting:
             key = waiting.popleft()
-            if key == target:
-                steps = [key]
-                while before := came[steps[-1]]:
-                    steps.append(before)
-                return steps[::-1]
             for edge in self.leading(key, way):
                 if edge.end(way) not in came:
                     came[edge.end(way)] = key
                     waiting.append(edge.end(way))
-        return []
+        return came
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Name the runs of which it is not known what they used and made."""
+        return [node.title for node in self.nodes.values() if "error" in node.details]
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether nothing was left out."""
+        return not (self.is_full or self.unexplored or self.unreadable)
 
     def to_json(self) -> dict[str, Any]:
         """Render for `--json`."""
@@ -268,7 +276,7 @@ class Graph:
             "nodes": [node.to_json() for node in self.nodes.values()],
             "edges": [edge._asdict() for edge in self._edges],
             "unexplored": sorted(self.unexplored),
-            "complete": not (self.is_full or self.unexplored),
+            "complete": self.is_whole,
         }
 
 
@@ -304,10 +312,15 @@ class Impact:
 def impact(graph: Graph, names: Names) -> list[Impact]:
     """List the models' versions in production among all that came of the roots."""
     found = []
+    came = graph.arrivals("down")
     for key, node in graph.nodes.items():
         versions = names.of(SnapshotId(node.title)) if node.kind == "snapshot" else []
-        for version in versions:
-            steps = graph.path("down", key) if version.in_production else []
-            if steps:
-                found.append(Impact(version, tuple(graph.nodes[step] for step in steps)))
+        produced = [version for version in versions if version.in_production]
+        if not produced or key not in came:
+            continue
+        steps = [key]
+        while before := came[steps[-1]]:
+            steps.append(before)
+        way = tuple(graph.nodes[step] for step in reversed(steps))
+        found += [Impact(version, way) for version in produced]
     return sorted(found, key=lambda each: (each.version.name, each.version.version))

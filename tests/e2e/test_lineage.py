@@ -375,7 +375,9 @@ def check_audit(site: Site) -> None:
     assert found["until"]["at"] == second
     assert (found["run"]["run_id"], found["run"]["code"]["commit"]) == ("train-1", "1a2b3c4d5e6f")
     assert found["data"] == [{"snapshot_id": site.data, "called": "iris@v1.0.0"}]
-    lines = dict(line.split(maxsplit=1) for line in site.said("audit", "clf@production"))
+    lines = dict(
+        line.split(maxsplit=1) for line in site.said("audit", "clf@production", "--at", "now")
+    )
     assert lines["version"] == "clf@v2.0.0"
     assert lines["data"] == f"iris@v1.0.0 {site.data}"
     assert lines["code"] == "1a2b3c4d5e6f"

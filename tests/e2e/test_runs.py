@@ -195,6 +195,11 @@ metrics: {{accuracy: 0.93}}
     assert "metric accuracy" in shown
     table = host.snapctl("run", "ls", "--output", made, "--store", store).stdout.splitlines()
     assert [line.split()[0] for line in table] == ["RUN", record["run_id"], "iris-7"]
+    done(host, "run", "record", "--data", data, store=store)
+    both = ("run", "ls", "--data", data, "--output", made, "--limit", "1")
+    found = done(host, *both, store=store)
+    assert [each["run_id"] for each in found["runs"]] == [record["run_id"]]
+    assert found["more"] is True, "the limit counts what is asked for, not what is passed over"
 
 
 def test_data_may_lie_in_another_store(host: Host, file_store: str, tmp_path: Path) -> None:
