@@ -31,7 +31,7 @@ import os, sys
 import anyio._backends._asyncio, concurrent.futures.thread, uvloop
 import encodings.ascii, encodings.idna, encodings.latin_1, encodings.unicode_escape
 import importlib.readers, snapd.daemon
-import snapd.remote.directory, snapd.remote.opening, snapd.remote.s3
+import snapd.remote.aws_chain, snapd.remote.directory, snapd.remote.opening, snapd.remote.s3
 from snapd.__main__ import main
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid({uid}); os.setuid({uid})
