@@ -30,7 +30,10 @@ PART_REQUESTS_MIN = 8
 
 WINDOW_SECONDS = 0.1
 WINDOW_SECONDS_MAX = 1.0
-"""The pace is judged after so long if as many requests ended as may be in flight, or after this."""
+"""The pace is judged after so long if enough requests ended, or after this."""
+
+TURNS_MIN = 4
+"""So many requests for each that may be in flight are enough; of fewer the quick ones end first."""
 
 TrafficKind: TypeAlias = Literal["small", "rest"]
 """Whole small objects; everything else: ranges, documents, uploads, questions."""
@@ -126,7 +129,8 @@ class Traffic:
         seconds = time.monotonic() - self._window_began_at
         if seconds < WINDOW_SECONDS:
             return
-        if self._requests >= self._pace.limit or seconds >= WINDOW_SECONDS_MAX or self._throttled:
+        enough = self._pace.limit * TURNS_MIN
+        if self._requests >= enough or seconds >= WINDOW_SECONDS_MAX or self._throttled:
             self._judge(seconds)
 
     def _judge(self, seconds: float) -> None:
