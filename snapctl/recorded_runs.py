@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -185,29 +184,30 @@ def keep_for_later(
     run_id: str,
     unpushed: Mapping[str, str],
     report: Path,
-) -> str:
+) -> Path | None:
     """Write down what is known of a run that could not be recorded, and give the file's path.
 
-    That is in the user's directory for state, else in the working directory. Outputs that are not
-    in the store stand there without an ID. `run record` reads the file.
+    That is in the user's directory for state, else in the working directory, under a name that
+    nothing has yet. Outputs that are not in the store stand there without an ID. `run record` reads
+    the file. None if it can't be written anywhere.
     """
     document = written.to_json() | {"run_id": run_id}
     missing = [{"path": name, "snapshot_id": None} for name in unpushed]
     document["outputs"] = [*document["outputs"], *missing]
+    text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
     for directory in (_kept_directory(context), Path.cwd(), Path(tempfile.gettempdir())):
         if directory is None:
             continue
-        place = directory / f"{run_id}.json"
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _write_new(place, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+            place = _write_new(directory, run_id, text.encode())
         except OSError:
             continue
         with suppress(OSError):
-            if report.stat().st_size:
-                shutil.copyfile(report, place.with_suffix(".reported"))
-        return str(place)
-    return "no file, for none could be written"
+            if said := report.read_bytes():
+                _write_once(place.with_suffix(".reported"), said)
+        return place
+    return None
 
 
 def _kept_directory(context: Context) -> Path | None:
@@ -218,11 +218,20 @@ def _kept_directory(context: Context) -> Path | None:
     return None
 
 
-def _write_new(place: Path, text: str) -> None:
-    made = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-    try:
-        with open(made, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-            file.write(text)
-        made.replace(place)
-    finally:
-        made.unlink(missing_ok=True)
+def _write_new(directory: Path, name: str, data: bytes) -> Path:
+    """Write a file that is not there yet: another try of the same run may lie there already."""
+    for place in (f"{name}.json", f"{name}-{secrets.token_hex(4)}.json"):
+        with suppress(FileExistsError):
+            _write_once(directory / place, data)
+            return directory / place
+    raise FileExistsError(str(directory))
+
+
+def _write_once(place: Path, data: bytes) -> None:
+    with open(place, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        try:
+            file.write(data)
+            file.flush()
+        except OSError:
+            place.unlink()
+            raise

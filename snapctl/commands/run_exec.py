@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -257,8 +257,10 @@ class _Wrapped:
     def _say_recorded(self, run: Run, status: int) -> None:
         output = self.context.output
         if self.options.save:
-            with suppress(OSError):
+            try:
                 Path(self.options.save).write_bytes(run.render())
+            except OSError as error:
+                output.note(f"the record can't be written to {self.options.save}: {error.strerror}")
         if output.as_json:
             output.print_json(run.to_json())
         ended = "" if status == 0 else f", which ended with {status},"
@@ -266,16 +268,20 @@ class _Wrapped:
         for use in run.outputs:
             output.note(f"output {use.path or ''} is {use.snapshot_id}")
 
-    def _say_unrecorded(self, error: SnapsyncError, place: str, status: int) -> None:
+    def _say_unrecorded(self, error: SnapsyncError, place: Path | None, status: int) -> None:
         """Say it even if nothing else is to be said: it would be lost."""
         stderr = self.context.output.stderr
         ended = "has succeeded" if status == 0 else f"has ended with {status}"
+        later = "What is known of it is lost, for no file could be written either."
+        if place is not None:
+            words = ("snapctl", "run", "record", str(place), "--store", self.store)
+            later = f"What is known of it is kept in {place}. Record it later with"
+            later += f" `{shlex.join(words)}`."
         stderr.write(
             f"snapctl: the command {ended}, but the run {self.run_id} is NOT RECORDED:"
             f" {error.message}\n"
             f"hint: {error.hint}\n"
-            f"hint: What is known of it is kept in {place}. Record it later with"
-            f" `snapctl run record {place} --store {self.store}`.\n"
+            f"hint: {later}\n"
         )
         stderr.flush()
 

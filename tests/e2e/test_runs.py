@@ -296,6 +296,18 @@ def test_what_could_not_be_recorded_is_kept_and_recorded_later(
     assert (ran.code, "NOT RECORDED" in ran.stderr) == (0, True)
     assert kept.with_name("r4.reported").read_text() == "{\n"
 
+    # A second try hides no first one, and without a home nothing of the user's is written over.
+    mine = write_files(tmp_path / "mine", {"r4.json": b"mine"}) / "r4.json"
+    again = (*words, "--run-id", "r4", "--", "sh", "-c", "echo '{' > $SNAPSYNC_RUN_FILE")
+    homeless = {"HOME": "/dev/null", "XDG_STATE_HOME": ""}
+    ran = in_directory(host, mine.parent, "snapctl", *again, "--catalog", "none", **homeless)
+    assert ran.code == 0
+    assert mine.read_bytes() == b"mine"
+    [place] = (each for each in mine.parent.glob("r4-*.json"))
+    assert json.loads(place.read_bytes())["run_id"] == "r4"
+    assert place.stat().st_mode & 0o777 == 0o600
+    assert f"kept in {place}" in ran.stderr
+
 
 def test_what_is_wrong_is_said_and_nothing_is_written(
     host: Host, file_store: str, tmp_path: Path
