@@ -19,7 +19,8 @@ LOCK_FILES = (
 )
 _PYTHON = re.compile(r"(?:python|pypy)[0-9.]*")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+[0-9A-Za-z.+-]{0,40}")
-_ASK = "import platform; print(platform.python_version())"
+_ASK = "import sys; print(sys.version.split()[0])"
+"""Nothing is imported that the working directory could have a file of the same name for."""
 _SECONDS = 20.0
 _FIRST_LINE_BYTES = 512
 

@@ -98,8 +98,13 @@ def reproduce(
     plan = plan_reproduction(
         run, str(root), command=words, named_outputs=named, is_taken=_taken(root)
     )
+    if not _is_below(plan.directory, root):
+        raise UsageError(
+            f"a link in the code leads from {plan.directory} out of {root}",
+            hint="Look at the commit: nothing is done outside of the fresh directory.",
+        )
     Path(plan.directory).mkdir(parents=True, exist_ok=True)
-    again = _Again(context, run, store, plan, (*code_notes, *plan.notes))
+    again = _Again(context, root, run, store, plan, (*code_notes, *plan.notes))
     if is_run:
         again.refuse_unsafe()
     lay_out_data(context, plan, store, is_alone=is_alone, cache_dir=cache_dir)
@@ -140,10 +145,14 @@ def _taken(root: Path) -> Callable[[str], bool]:
     """Tell what is in the code already, or is reached through a link that leads out of it."""
 
     def is_taken(path: str) -> bool:
-        parent = os.path.realpath(os.path.dirname(path))
-        return os.path.lexists(path) or not Path(parent).is_relative_to(root)
+        return os.path.lexists(path) or not _is_below(os.path.dirname(path), root)
 
     return is_taken
+
+
+def _is_below(path: str, root: Path) -> bool:
+    """Tell whether a path is still below a directory when all links have been followed."""
+    return Path(os.path.realpath(path)).is_relative_to(root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +160,7 @@ class _Again:
     """A run that is laid out again."""
 
     context: Context
+    root: Path
     recorded: Run
     store: str
     plan: Plan
@@ -163,6 +173,13 @@ class _Again:
                 raise UsageError(
                     f"the command may write to {path}, as it did then, and that exists",
                     hint="Give a command with another path after --, or move it away.",
+                )
+        for _, path in self.plan.outputs:
+            if path is not None and not _is_below(path, self.root):
+                raise UsageError(
+                    f"the command may write to {os.path.realpath(path)}, where a link in the code"
+                    f" leads from {path}",
+                    hint="Give a command with another path after --.",
                 )
 
     def say(self) -> None:

@@ -137,7 +137,10 @@ def _surroundings(
     program = python or (run.command[0] if run.command else "python3")
     path = context.environment.get("PATH", os.defpath)
     version = None
-    if shutil.which(program, path=path) is not None:
+    if python is None and "/" in program:
+        # Whoever may write to the store would choose what is run here.
+        why["python"] = f"{program} is run only if you name it, or another one, with --python"
+    elif shutil.which(program, path=path) is not None:
         version = python_of(program, context.environment)
     else:
         why["python"] = f"there is no {program} here; name one with --python"

@@ -63,6 +63,13 @@ class Project:
         assert ran.code == 0, ran.stderr
         return ran
 
+    def record(self, run_id: str, **other: Any) -> None:
+        """Record a run that differs from the first one in some fields."""
+        known = self.done("run", "show", "r7", "--json").document
+        file = self.root / f"{run_id}.json"
+        file.write_text(json.dumps({**known, "run_id": run_id, **other}))
+        self.done("run", "record", file)
+
     def state(self) -> tuple[str, str, dict[str, bytes]]:
         """Tell all that must not change in the user's repository."""
         # Git itself refreshes its index when it is asked for the status.
@@ -156,6 +163,13 @@ def test_what_was_not_checked_is_never_fine(project: Project) -> None:
     assert {name for name, status in found.items() if status == "not checked"} == {
         *("commit", "python", "lock file", "image"),
     }
+    # What a record names is not run but for a name that PATH leads to.
+    evil = write_files(project.root / "bin", {"python3": b"#!/bin/sh\ntouch was-run\necho 3.1\n"})
+    (evil / "python3").chmod(0o755)
+    project.record("evil", command=[str(evil / "python3"), "train.py"])
+    found = lines(project.done("run", "verify", "evil"))
+    assert found["python"] == "not checked"
+    assert list(project.root.rglob("was-run")) == []
 
 
 def test_damage_and_loss_are_found_in_the_store(project: Project) -> None:
@@ -260,18 +274,23 @@ def test_what_can_not_be_run_is_refused_before(project: Project) -> None:
     assert not (project.root / "reproduced-r7").exists()
     refused(("verify", "r7", "--lock", "absent"), 2, "absent")
     refused(("reproduce", "r7", "--run", "--", "no-such-program"), 2, "no-such-program")
-    known: dict[str, Any] = project.done("run", "show", "r7", "--json").document
-    others: dict[str, dict[str, Any]] = {
-        "masked": {"command": ["train", "--token", "***"]},
-        "silent": {"command": []},
-        "outside": {"outputs": [{**known["outputs"][0], "path": str(project.root / "kept")}]},
-    }
-    for run_id, more in others.items():
-        (project.root / "run.json").write_text(json.dumps({**known, "run_id": run_id, **more}))
-        project.done("run", "record", project.root / "run.json")
+    kept = str(project.root / "kept")
+    [output] = project.done("run", "show", "r7", "--json").document["outputs"]
+    project.record("masked", command=["train", "--token", "***"])
+    project.record("silent", command=[])
+    project.record("outside", outputs=[{**output, "path": kept}])
+    (project.repository / "link").symlink_to(kept)
+    project.git("add", ".")
+    project.git("commit", "-qm", "a link")
+    code = {"commit": project.git("rev-parse", "HEAD").strip()}
+    project.record("linked", code=code, outputs=[{**output, "path": "link"}])
+    project.record("led", code={**code, "directory": "link/below"})
     refused(("reproduce", "masked", "--run"), 2, "masks a word")
     refused(("reproduce", "silent", "--run"), 2, "which command")
     refused(("reproduce", "outside", "--run"), 2, "may write to")
+    by_repo = ("--repo", project.repository)
+    refused(("reproduce", "linked", *by_repo, "--run"), 2, "a link in the code")
+    refused(("reproduce", "led", *by_repo), 2, "a link in the code")
     assert files_below(project.root / "kept") == {"weights": b"precious"}
 
 

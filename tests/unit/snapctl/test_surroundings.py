@@ -32,6 +32,16 @@ def test_the_version_is_that_of_the_command_s_interpreter(tmp_path: Path) -> Non
     assert python_of(sys.executable, ENVIRONMENT) == platform.python_version()
 
 
+def test_no_file_of_the_working_directory_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("platform", "os", "site", "encodings", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text("open('was-run', 'w')\nprint('3.0.0')\n")
+    assert python_of(sys.executable, ENVIRONMENT) == platform.python_version()
+    assert not (tmp_path / "was-run").exists()
+
+
 def test_of_what_is_no_python_it_is_our_own(tmp_path: Path) -> None:
     for program in (
         "/bin/sh",
