@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,6 +10,8 @@ from typing import Literal
 from snapd.remote.base import ByteRange, Facts, Sink, SmallSink
 
 Method = Literal["GET", "HEAD", "PUT", "POST", "DELETE"]
+
+_STATUS_LINE = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})(?:[ \r\n]|$)")
 
 REPLY_BODY_BYTES_MAX = 8 * 1024 * 1024
 """A page of a listing is far below; a document names its own limit."""
@@ -86,8 +89,11 @@ class Reply:
 
 
 def status_of(head: list[bytes]) -> int:
-    """Read the status of the last answer in the raw header lines of an exchange; 0 for none."""
+    """Read the status of the last answer in the raw header lines of an exchange; 0 for none.
+
+    A header or a trailer of the server's own choice may begin as a status line does.
+    """
     for line in reversed(head):
-        if line.startswith(b"HTTP/"):
-            return int(line.split(maxsplit=2)[1])
+        if found := _STATUS_LINE.match(line):
+            return int(found[1])
     return 0

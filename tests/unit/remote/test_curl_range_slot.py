@@ -98,6 +98,19 @@ async def test_another_range_than_asked_for_does_not_meet_the_sink(
     assert sink.calls == ["start"]
 
 
+async def test_odd_headers_and_trailers_fail_nobody(
+    transport: CurlTransport, server: Server
+) -> None:
+    begin, body = answer(BODY).split(b"\r\n\r\n", 1)
+    begin = begin.replace(b"Content-Length: %d" % len(BODY), b"Transfer-Encoding: chunked")
+    chunk = b"%x\r\n%b\r\n0\r\n" % (len(body), body)
+    odd = b"HTTP/x: y\r\n"
+    server.said = begin + b"\r\n" + odd + b"\r\n" + chunk + odd + b"\r\n"
+    sink = RecordingSink()
+    assert (await ask(transport, server, sink)).ok
+    assert sink.body == BODY
+
+
 @pytest.mark.parametrize("body", [BODY, BODY[:1000]])
 async def test_a_sink_that_fails_ends_its_transfer_and_no_other(
     body: bytes, transport: CurlTransport, server: Server

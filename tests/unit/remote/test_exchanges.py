@@ -15,6 +15,19 @@ def test_the_status_is_that_of_the_last_answer() -> None:
     assert Reply(head=head).header("content-length") == ""
 
 
+@pytest.mark.parametrize("line", [b"HTTP/x: y\r\n", b"HTTP/1.1 999: z\r\n", b"HTTP/1.1\r\n"])
+def test_a_header_that_looks_like_a_status_is_none(line: bytes) -> None:
+    assert status_of([b"HTTP/1.1 206 Partial\r\n", line]) == 206
+    assert status_of([line]) == 0
+
+
+@pytest.mark.parametrize(
+    "line", [b"HTTP/1.1 204\r\n", b"HTTP/1.0 204 Fine\r\n", b"HTTP/2 204 \r\n"]
+)
+def test_a_status_may_come_without_a_reason(line: bytes) -> None:
+    assert status_of([line]) == 204
+
+
 @pytest.mark.parametrize(
     ("reply", "ok"),
     [
