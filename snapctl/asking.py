@@ -20,6 +20,7 @@ from snapd.model.errors import UsageError
 from snapd.model.ids import Digest, SnapshotId, is_digest
 from snapd.model.lineage import Names
 from snapd.model.manifest import ROOT
+from snapd.model.names import in_one_line
 from snapd.model.pushes import Push
 from snapd.registry.lineage import read_names
 from snapd.registry.names import Registry
@@ -57,7 +58,11 @@ class Subject:
         return cls("file", None, _digest_of_file(what), what)
 
     def __str__(self) -> str:
-        return f"{self.path} ({self.snapshot_id or self.digest})" if self.path else self.digest
+        return (
+            f"{in_one_line(self.path)} ({self.snapshot_id or self.digest})"
+            if self.path
+            else self.digest
+        )
 
 
 @dataclass

@@ -38,6 +38,7 @@ from snapd.model.file_lists import (
     render_file_list,
 )
 from snapd.model.ids import SnapshotId
+from snapd.model.names import in_one_line
 from snapd.model.units import format_size
 from snapd.remote.base import RemoteStore
 
@@ -86,7 +87,7 @@ def check_against(context: Context, source: Source, listed: str) -> None:
             first.append(each)
         if not context.output.as_json:
             what = f": {each.what}" if each.what else ""
-            context.output.line(f"{each.kind} {_printable(each.path)}{what}")
+            context.output.line(f"{each.kind} {in_one_line(each.path)}{what}")
     total = sum(counts.values())
     if total:
         said = ", ".join(f"{number} {kind}" for kind, number in counts.items())
@@ -211,7 +212,3 @@ def _without_itself(
     for each in differences:
         if not (each.kind == "extra" and each.path == itself):
             yield each
-
-
-def _printable(path: str) -> str:
-    return path if path.isprintable() else repr(path)

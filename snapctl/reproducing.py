@@ -28,6 +28,7 @@ from snapd.model.diff import Change, diff
 from snapd.model.errors import SnapsyncError, UsageError
 from snapd.model.jobs import PullRequest
 from snapd.model.manifest import Manifest
+from snapd.model.names import in_one_line
 from snapd.model.reproduction import OutputCheck, Placed, Plan
 from snapd.model.runs import Use
 from snapd.model.uris import parse_store_uri
@@ -138,7 +139,8 @@ def _why(context: Context, use: Use, store: str, made: Manifest) -> str:
     if all(map(_is_mode_only, changes)):
         return f"{made.id}; the bytes are the same, modes are not (see umask)"
     first = changes[0]
-    return f"{made.id}; {len(changes)} differences, the first is {first.status} {first.path}"
+    path = in_one_line(first.path)
+    return f"{made.id}; {len(changes)} differences, the first is {first.status} {path}"
 
 
 def _is_mode_only(change: Change) -> bool:

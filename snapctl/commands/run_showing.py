@@ -251,13 +251,21 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     code = row.get("code", {})
     commit = code.get("commit", "-")[:12] + ("+" if code.get("dirty") else "")
     metrics = ", ".join(
-        f"{name}={value:.6g}"
+        f"{name}={_short(value)}"
         for name, value in row.get("metrics", {}).items()
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     )
     started = (row.get("started_at") or row["at"])[:19] + "Z"
     exit_status = str(row.get("exit_status", "-"))
     return (row["run_id"], started, commit, *(each or "-" for each in uses), exit_status, metrics)
+
+
+def _short(number: float) -> str:
+    try:
+        return f"{number:.6g}"
+    except OverflowError:
+        # A whole number of JSON may be of any size.
+        return f"{str(number)[:6]}... ({len(str(number))} digits)"
 
 
 def _since(text: str) -> float:

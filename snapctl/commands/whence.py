@@ -18,6 +18,7 @@ from snapctl.walking import WalkFlags, walk_options
 from snapd.actions.whence import Holding
 from snapd.model.errors import NothingKnown
 from snapd.model.lineage import NamedVersion
+from snapd.model.names import in_one_line
 from snapd.model.pushes import Push
 
 _SNAPSHOTS = 200
@@ -71,7 +72,8 @@ def command(
         context.output.print_json(_to_json(subject, answer))
         return
     if subject.path:
-        context.output.line(f"{subject.path} is {subject.snapshot_id or subject.digest}")
+        path = in_one_line(subject.path)
+        context.output.line(f"{path} is {subject.snapshot_id or subject.digest}")
     for line in _lines(answer):
         context.output.line(line)
 
@@ -97,7 +99,9 @@ def _lines(answer: Answer) -> Iterator[str]:
     yield from (f"seen here {_push_line(push)}" for push in here)
     for holding in answer.holding:
         yield f"part of   {holding.snapshot_id}{_names(answer, holding)}"
-        yield from (f"          {found.path}" for found in holding.found[:_SHOWN_PATHS])
+        yield from (
+            f"          {in_one_line(found.path)}" for found in holding.found[:_SHOWN_PATHS]
+        )
         if holding.more or len(holding.found) > _SHOWN_PATHS:
             yield "          ..."
 
@@ -112,7 +116,7 @@ def _version_line(word: str, version: NamedVersion) -> str:
 
 def _push_line(push: Push) -> str:
     by = f" by {push.by}" if push.by else ""
-    return f"{push.created_at} to {push.location}{by}"
+    return f"{push.created_at} to {in_one_line(push.location)}{by}"
 
 
 def _names(answer: Answer, holding: Holding) -> str:

@@ -25,6 +25,11 @@ def shown(text: str) -> str:
     return ascii(cut) if not cut.isprintable() else repr(cut)
 
 
+def in_one_line(text: str) -> str:
+    """Give a path or another long text as it is, or quoted if it holds what a terminal obeys."""
+    return text if text.isprintable() else ascii(text)
+
+
 def is_name(text: str) -> bool:
     """Tell whether `parse_name` accepts it."""
     return _NAME.fullmatch(text) is not None and not is_digest(text.lower())

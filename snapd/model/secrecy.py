@@ -9,10 +9,12 @@ MASK = "***"
 _NAMES = frozenset(
     {"password", "passwd", "pwd", "passphrase", "secret", "secrets", "token", "bearer"}
     | {"credential", "credentials", "apikey", "accesskey", "secretkey", "privatekey", "auth"}
+    | {"authorization", "cookie"}
 )
-_PAIRS = frozenset(
-    {("api", "key"), ("access", "key"), ("secret", "key"), ("private", "key"), ("account", "key")}
-)
+_ENDS = ("password", "passwd", "passphrase", "apikey")
+"""Of words that are written together: `PGPASSWORD`."""
+_KEYS = frozenset({"api", "access", "secret", "private", "account", "encryption", "signing"})
+"""Before `key`."""
 _VOCABULARY = frozenset(
     {"pad", "eos", "bos", "unk", "mask", "sep", "cls", "stop", "special", "start", "end", "image"}
 )
@@ -21,11 +23,20 @@ _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _SHAPES = re.compile(
     r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_\w{20,}|sk-[\w-]{20,}"
     r"|(?:AKIA|ASIA)[0-9A-Z]{16}|xox[abprs]-[\w-]{10,}|AIza[\w-]{30,}"
-    r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
+    r"|(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
 )
-_USER_INFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/@\s]+@")
-_PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/@:\s]*):[^/@\s]*@")
+_SCHEME = r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]{0,31}://"
+_USER_INFO = re.compile(rf"{_SCHEME})[^/?#\s]+@")
+_PASSWORD = re.compile(rf"{_SCHEME}[^/?#@:\s]*):[^/?#\s]*@")
 _SIGNATURE = re.compile(r"(?i)([?&](?:x-amz-signature|x-amz-security-token|sig|token|key)=)[^&\s]+")
+_QUOTED = r"\"[^\"]*\"|'[^']*'"
+_SAID = re.compile(
+    rf"(?<![\w.-])([\w.-]{{1,64}})(?:(=|[ \t]+)({_QUOTED})"
+    rf"|([\"']?[ \t]*:[ \t]*)(?!//)({_QUOTED}|(?:Basic|Bearer|Digest|Token)[ \t]+[^\s\"']+"
+    r"|[^\s,;\"'}\])]+))"
+)
+"""`name="a value"`, `--name "a value"`, `name: value`, `"name": "a value"`, as in headers, JSON and
+YAML."""
 _VALUE_MIN_CHARACTERS = 8
 
 
@@ -35,7 +46,7 @@ def is_secret_name(name: str) -> bool:
     for before, word in zip(["", *words], words, strict=False):
         if word in _NAMES and not (word == "token" and before in _VOCABULARY):
             return True
-        if (before, word) in _PAIRS:
+        if word.endswith(_ENDS) or (word == "key" and before in _KEYS):
             return True
     return False
 
@@ -80,6 +91,7 @@ def _mask_text(text: str, known: Sequence[str]) -> str:
         text = text.replace(value, MASK)
     text = _SHAPES.sub(MASK, text)
     text = _SIGNATURE.sub(rf"\g<1>{MASK}", _PASSWORD.sub(rf"\1:{MASK}@", text))
+    text = _SAID.sub(_mask_said, text)
     if any(character.isspace() for character in text):
         # A script for a shell: its words are looked at one by one, its spaces kept.
         parts = re.split(r"(\s+)", text)
@@ -89,6 +101,15 @@ def _mask_text(text: str, known: Sequence[str]) -> str:
     if equals and value and is_secret_name(name):
         return f"{name}={MASK}"
     return text
+
+
+def _mask_said(found: re.Match[str]) -> str:
+    name, before_quoted, _, before_any, _ = found.groups()
+    between = before_quoted or before_any
+    if not is_secret_name(name) or (between.isspace() and not name.startswith("-")):
+        return found[0]
+    quote = found[0][-1] if found[0][-1] in "\"'" else ""
+    return f"{name}{between}{quote}{MASK}{quote}"
 
 
 def _is_option(argument: str) -> bool:

@@ -36,6 +36,7 @@ from snapd.model.runs import (
     author_of_run,
     parse_commit,
 )
+from snapd.model.secrecy import without_credentials
 from snapd.model.uris import parse_store_uri
 
 SPELLINGS = {
@@ -232,9 +233,10 @@ def _read_code(value: object, fields: dict[str, Any]) -> Code | None:
             if name in fields:
                 found[name] = fields.pop(name)
     commit = text_of(found.pop("commit", None), "code.commit")
+    repository = text_of(found.pop("repository", None), "code.repository")
     code = (
         _flag(found.pop("dirty", None), "code.dirty"),
-        text_of(found.pop("repository", None), "code.repository"),
+        repository and without_credentials(repository),
         number_of(found.pop("untracked", None), "code.untracked"),
         text_of(found.pop("directory", None), "code.directory"),
     )

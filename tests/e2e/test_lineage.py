@@ -396,6 +396,7 @@ def test_whence_looks_into_the_caches_of_this_node(
     host: Host, file_store: str, tmp_path: Path
 ) -> None:
     """Nothing of it has a name, and no store is asked."""
+    write_files(tmp_path / "source", {"x/a\x1b[2J": b"hostile"})
     made = push(host, tmp_path, file_store, "unnamed bytes", "--catalog", "none")
     assert host.snapctl("whence", tmp_path / "source/text").code == 10
     pulled = host.snapctl("pull", "--id", made, "--store", file_store, "--standalone")
@@ -403,6 +404,8 @@ def test_whence_looks_into_the_caches_of_this_node(
     copy = write_files(tmp_path / "copy", {"x": b"unnamed bytes"}) / "x"
     lines = said(host, "whence", copy)
     assert lines[1:] == [f"part of   {made} (cached here)", "          ./text"]
+    hostile = write_files(tmp_path / "copy", {"y": b"hostile"}) / "y"
+    assert said(host, "whence", hostile)[2:] == ["          './x/a\\x1b[2J'"]
     [manifest] = (path for path in host.cache.rglob("manifests/*") if path.name == made)
     manifest.chmod(0o600)
     manifest.write_bytes(manifest.read_bytes() + b"\n")

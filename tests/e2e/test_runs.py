@@ -395,7 +395,8 @@ def test_a_record_that_is_not_understood_hides_no_other(
 ) -> None:
     one = push(host, tmp_path, file_store, "petals")
     for run_id in ("good", "bad"):
-        done(host, "run", "record", "--run-id", run_id, "--data", one, store=file_store)
+        more = ("--data", one, "--metric", f"n={'9' * 400}")
+        done(host, "run", "record", "--run-id", run_id, *more, store=file_store)
     document = tmp_path / "store" / "registry" / "runs" / "bad"
     whole = document.read_text()
     for broken, code in (
@@ -411,7 +412,9 @@ def test_a_record_that_is_not_understood_hides_no_other(
         for more in ((), ("--data", one)):
             rows = done(host, "run", "ls", *more, store=file_store)["runs"]
             assert {row["run_id"]: "error" in row for row in rows} == {"good": False, "bad": True}
-    assert "bad: " in host.snapctl("run", "ls", "--store", file_store).stderr
+    ran = host.snapctl("run", "ls", "--store", file_store)
+    assert "bad: " in ran.stderr
+    assert "n=999999... (400 digits)" in ran.stdout
 
 
 def test_who_may_not_write_is_told_before_the_command_begins(

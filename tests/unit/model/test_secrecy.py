@@ -47,12 +47,43 @@ def test_what_only_looks_a_little_like_one_is_shown(name: str) -> None:
         ("login ghp_0123456789abcdefghijABCD", "login ***"),
         ("use AKIAIOSFODNN7EXAMPLE now", "use *** now"),
         ("x eyJhbGciOiJI.eyJzdWIiOiIx.c2ln", "x ***"),
+        ("env PGPASSWORD=abc psql", "env PGPASSWORD=*** psql"),
+        ("get https://ann:p@ss@host/x@y", "get https://ann:***@host/x@y"),
+        ('set {"token":"abc","lr":1}', 'set {"token":"***","lr":1}'),
+        ("set db.password:abc image:python:3.11", "set db.password:*** image:python:3.11"),
     ],
 )
 def test_secrets_in_a_command_line_are_masked(given: str, expected: str) -> None:
     assert " ".join(mask_arguments(given.split(" "))) == expected
     # In a script for a shell, too.
     assert mask_arguments(["sh", "-c", given]) == ("sh", "-c", expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("Authorization: Bearer abc", "Authorization: ***"),
+        ("x-api-key: abc", "x-api-key: ***"),
+        ('{"password": "two words", "lr": 1}', '{"password": "***", "lr": 1}'),
+        ('{"pad_token": "<pad>"}', '{"pad_token": "<pad>"}'),
+        ("export TOKEN='two words' && run", "export TOKEN=*** && run"),
+        ("run --token 'two words' --lr 1", "run --token *** --lr 1"),
+        ("say secret 'two words'", "say secret 'two words'"),
+        ("auth://host token ://x", "auth://host token ://x"),
+    ],
+)
+def test_secrets_within_one_argument_are_masked(given: str, expected: str) -> None:
+    assert mask_arguments([given]) == (expected,)
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "A", "a://", "://:", "x ", "a=", "a:'", 'a="', "eyJ-", "?token=", "-"]
+)
+def test_a_long_argument_costs_no_more_than_it_is_long(piece: str) -> None:
+    """A quadratic search would take minutes of these."""
+    long = piece * (1_000_000 // len(piece))
+    assert mask_arguments([long])
+    assert without_credentials(long)
 
 
 def test_the_value_of_a_secret_variable_is_masked_wherever_it_stands() -> None:

@@ -118,7 +118,7 @@ def test_an_option_may_say_what_a_snapshot_is_called() -> None:
 
 
 def test_a_repository_may_stand_beside_the_commit() -> None:
-    run = said("code_commit: abc\nrepository: https://git/x\ndirty: yes").run("r", author())
+    run = said("code_commit: abc\nrepository: https://ann:pw@git/x\ndirty: yes").run("r", author())
     assert run.code == Code("abc", dirty=True, repository="https://git/x")
 
 
