@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.forked import Forking, forking
 from tests.e2e.installed import Host
 from tests.samples import Sample, sample
 from tests.servers.seaweed import Seaweed
+
+
+@pytest.fixture(scope="session")
+def forking_process() -> Iterator[Forking]:
+    """Give the process that commands are forked from."""
+    with forking() as process:
+        yield process
+
+
+@pytest.fixture
+def forked_commands(forking_process: Forking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `Host.snapctl` fork, for tests of many commands; see `tests/e2e/forked.py`."""
+    monkeypatch.setattr(Host, "forking", forking_process)
 
 
 @pytest.fixture

@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from tests.e2e.forked import Forking
 
 BIN = Path(sys.executable).parent
 READY_SECONDS = 30.0
@@ -61,6 +63,9 @@ class Host:
     root: Path
     variables: dict[str, str] = field(default_factory=dict)
 
+    forking: ClassVar[Forking | None] = None
+    """Set by the fixture `forked_commands`: what `snapctl` runs is forked, not started."""
+
     @property
     def socket(self) -> Path:
         return self.root / "run" / "snapsync" / "snapd.sock"
@@ -104,23 +109,30 @@ class Host:
         *command: str | Path,
         given: str | None = None,
         extra: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> Ran:
         """Run a command to its end."""
         program, *arguments = map(str, command)
-        return self.command(str(self.program(program)), *arguments, given=given, extra=extra)
+        return self.command(
+            str(self.program(program)), *arguments, given=given, extra=extra, cwd=cwd
+        )
 
     def program(self, name: str) -> Path:
         """Tell where an installed command lies."""
         return BIN / name
 
     def command(
-        self, *command: str, given: str | None = None, extra: Mapping[str, str] | None = None
+        self,
+        *command: str,
+        given: str | None = None,
+        extra: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> Ran:
         """Run any command to its end as this user."""
         done = subprocess.run(
             command,
             env=self.environment(extra),
-            cwd=self.root,
+            cwd=cwd or self.root,
             input=given,
             text=True,
             capture_output=True,
@@ -134,9 +146,19 @@ class Host:
         *arguments: str | Path,
         given: str | None = None,
         extra: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> Ran:
         """Run `snapctl` to its end."""
-        return self.run("snapctl", *arguments, given=given, extra=extra)
+        if self.forking is None:
+            return self.run("snapctl", *arguments, given=given, extra=extra, cwd=cwd)
+        ran = self.forking.run(
+            [str(each) for each in arguments],
+            environment=self.environment(extra),
+            cwd=cwd or self.root,
+            given=given,
+            timeout_seconds=COMMAND_SECONDS,
+        )
+        return Ran(*ran)
 
     def snapdir(self, verb: str, *arguments: str | Path) -> str:
         """Run a verb of the real tool in a process of its own; give what it returned.

@@ -15,6 +15,8 @@ import pytest
 from tests.e2e.installed import Host, Ran, write_files
 from tests.servers.seaweed import Seaweed
 
+pytestmark = pytest.mark.usefixtures("forked_commands")
+
 MOMENT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}"
 WRITERS = 6
 

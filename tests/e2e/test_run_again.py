@@ -14,6 +14,8 @@ import pytest
 
 from tests.e2e.installed import Host, Ran, files_below, write_files
 
+pytestmark = pytest.mark.usefixtures("forked_commands")
+
 TRAIN = """
 import hashlib, json, os, pathlib, sys
 data, out = map(pathlib.Path, sys.argv[1:3])
@@ -48,15 +50,7 @@ class Project:
         return ran.stdout.strip()
 
     def snapctl(self, *words: str | Path, cwd: Path | None = None, **extra: str) -> Ran:
-        done = subprocess.run(
-            [str(self.host.program("snapctl")), *map(str, words)],
-            env=self.host.environment(extra),
-            cwd=cwd or self.root,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
+        return self.host.snapctl(*words, extra=extra, cwd=cwd or self.root)
 
     def done(self, *words: str | Path, cwd: Path | None = None) -> Ran:
         ran = self.snapctl(*words, cwd=cwd)

@@ -15,6 +15,8 @@ import pytest
 from tests.e2e.installed import BIN, Host, Ran, files_below, ids_in, write_files
 from tests.servers.seaweed import Seaweed
 
+pytestmark = pytest.mark.usefixtures("forked_commands")
+
 SCHEMA = Path(__file__).parents[2] / "docs" / "registry" / "run.schema.json"
 TRAIN = """
 import json, os, subprocess, sys
