@@ -99,22 +99,26 @@ class Watch:
         self._random = random
         self._tags: Tags | None = None
         self._known: dict[Reference, Sighting | SnapsyncError] = {}
-        self._joined = anyio.Event()
+        self._hurried = anyio.Event()
 
     def join(self, follower: Follower) -> None:
         """Tell one more follower, as soon as can be."""
         self.followers.append(follower)
-        self._joined.set()
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Look at once, however long the pause after failures is."""
+        self._hurried.set()
 
     async def run(self) -> None:
         """Poll for ever, more seldom after failures."""
         failures = 0
         while True:
-            self._joined = anyio.Event()
+            self._hurried = anyio.Event()
             failures = 0 if await self._poll() else failures + 1
             every = min((each.poll_seconds for each in self.followers), default=60.0)
             with anyio.move_on_after(pause_seconds(every, failures, self._random)):
-                await self._joined.wait()
+                await self._hurried.wait()
 
     async def _poll(self) -> bool:
         """Look, and tell everybody; False if the registry could not be read."""
@@ -147,11 +151,11 @@ class Watch:
             documents = Registry(store).documents
             tags = tuple([await documents.etag(key) for key in self.keys])
             if tags != self._tags:
-                self._known = {}
+                # Whatever becomes of what follows, no answer is taken for one of other documents.
+                self._known, self._tags = {}, tags
             for reference in wanted - self._known.keys():
                 self._known[reference] = await self._answer(store, reference)
         self._known = {each: self._known[each] for each in wanted}
-        self._tags = tags
 
     async def _answer(self, store: RemoteStore, reference: Reference) -> Sighting | SnapsyncError:
         """Resolve; what the registry says of a reference that leads nowhere is an answer too."""

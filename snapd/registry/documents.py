@@ -28,6 +28,7 @@ from snapd.model.errors import (
     StoreFailing,
     StoreMissing,
 )
+from snapd.model.ids import digest_of
 from snapd.model.registry import DOCUMENT_MAX_BYTES, REGISTRY_PREFIX
 from snapd.remote.base import IF_ABSENT, Condition, RemoteStore
 from snapd.runtime.retry import Backoff
@@ -126,10 +127,11 @@ class Documents:
             [info] = await self.store.head_batch([key])
             if isinstance(info, SnapsyncError):
                 raise info
-            return None if info is None else info.etag
-        # A directory tells the tag only of what it reads.
+            if info is None or info.etag:
+                return None if info is None else info.etag
+        # A directory tells the tag only of what it reads, and some that speak S3 none at all.
         found = await self.read(key, bytes)
-        return None if found is None else found.etag
+        return None if found is None else found.etag or digest_of(found.document)
 
     async def check_writes(self) -> None:
         """Raise, before much is done, what would keep documents from being written."""

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 import pytest
@@ -15,6 +15,7 @@ from snapd.model.registry import Author
 from snapd.model.releases import Sighting
 from snapd.model.versions import Version, parse_version
 from snapd.registry.names import Registry, dataset_key, model_key
+from snapd.remote.base import Document, HeadOutcome, ObjectInfo
 from snapd.remote.memory import Fault, MemoryStore, Stall
 from snapd.remote.stores import open_stores
 
@@ -145,3 +146,26 @@ async def test_a_defect_is_told_and_ends_nothing(monkeypatch: pytest.MonkeyPatch
         assert not polled
         outcome, polled = await ear.next()
         assert isinstance(outcome, Sighting)
+
+
+class Untagged(MemoryStore):
+    """What a proxy leaves of a store: no ETag."""
+
+    async def head_batch(self, keys: Sequence[str]) -> list[HeadOutcome]:
+        found = await super().head_batch(keys)
+        return [replace(x, etag="") if isinstance(x, ObjectInfo) else x for x in found]
+
+    async def get(self, key: str, *, limit_bytes: int) -> Document:
+        return replace(await super().get(key, limit_bytes=limit_bytes), etag="")
+
+
+async def test_a_store_without_tags_is_read_each_time() -> None:
+    tagged, memory = MemoryStore(STORE), Untagged(STORE)
+    memory.objects = tagged.objects
+    await publish(tagged, ONE, 1)
+    async with watching(memory, "dataset:imagenet@v2.0.0") as (_, ear):
+        outcome, _ = await ear.next()
+        assert isinstance(outcome, VersionNotFound)
+        await publish(tagged, TWO, 2)
+        while not isinstance(outcome, Sighting):
+            outcome, _ = await ear.next()
