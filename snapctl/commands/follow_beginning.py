@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 import click
 
@@ -81,8 +82,10 @@ def begin(
     try:
         view = context.client().follow(request)
     except BaseException:
+        # Where the answer got lost the daemon follows there, and something is in it.
         if made:
-            os.rmdir(place)
+            with suppress(OSError):
+                os.rmdir(place)
         raise
     if context.output.as_json:
         context.output.print_json(view.to_json())

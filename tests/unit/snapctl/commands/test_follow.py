@@ -84,6 +84,22 @@ def test_what_is_refused_leaves_no_directory(tmp_path: Path) -> None:
     assert not (tmp_path / "live").exists()
 
 
+def test_a_refusal_is_told_although_the_directory_is_used_by_then(tmp_path: Path) -> None:
+    at, live = tmp_path / "s", tmp_path / "live"
+    error = {"code": "internal_error", "message": "lost", "hint": "look", "exit_code": 1}
+
+    def use(exchange: Exchange) -> None:
+        (live / "mark").touch()
+        exchange.reply(500, error)
+
+    with scripted_daemon(at, {("POST", "/v1/follows"): use}):
+        ran = snapctl(
+            "follow", "iris@production", "--dest", "live", "--socket", str(at), home=tmp_path
+        )
+    assert ran.stderr.startswith("snapctl: lost\n")
+    assert (live / "mark").exists()
+
+
 @pytest.mark.parametrize(
     "words",
     [
