@@ -23,6 +23,7 @@ from snapd.model.errors import (
     ActionFailed,
     DaemonStopping,
     InternalError,
+    RegistryUnreadable,
     SnapsyncError,
 )
 from snapd.model.follow_records import FollowRecord
@@ -42,15 +43,19 @@ T = TypeVar("T")
 class Follow:
     """One follow; `told` from outside, `run` by its keeper until that cancels it."""
 
-    def __init__(self, record: FollowRecord, means: Means, *, configured: bool) -> None:
+    def __init__(
+        self, record: FollowRecord, means: Means, *, configured: bool, is_new: bool
+    ) -> None:
         self.record = record
         self.configured = configured
         self.reference = parse_reference(record.follow.ref)
         self._means = means
         self._target: Sighting | None = None
+        self._leads_nowhere = False
         self._behind_since = 0.0
         self._checked_at: float | None = None
-        self._unchanged_at: float | None = None
+        # Before anybody asked for it a node was not behind, however old what it leads to is.
+        self._unchanged_at = means.now() if is_new else None
         self._poll_error: SnapsyncError | None = None
         self._step_error: SnapsyncError | None = None
         self._last_error: tuple[SnapsyncError, float] | None = None
@@ -83,20 +88,36 @@ class Follow:
         if isinstance(outcome, SnapsyncError):
             self._poll_failures += not polled
             self._poll_error = self._noted(outcome, self._poll_error)
+            if polled and not isinstance(outcome, RegistryUnreadable):
+                self._lose_aim()
         else:
             self._poll_error = None
             self._aim(outcome, now)
         self._news.set()
 
+    def _lose_aim(self) -> None:
+        """Take note that the reference leads nowhere: what was to be live may have been withdrawn.
+
+        A pull of it ends, and it is not switched to.
+        """
+        self._leads_nowhere = True
+        if self._target is not None:
+            self._target = None
+            self._turn()
+
+    def _turn(self) -> None:
+        self._step_error = None
+        self._retargeted.set()
+        if self._pulling is not None:
+            self._pulling.cancel()
+
     def _aim(self, sighting: Sighting, now: float) -> None:
         before, self._target = self._target, sighting
+        self._leads_nowhere = False
         wanted = sighting.resolved.snapshot_id
         if before is None or before.resolved.snapshot_id != wanted:
             self._behind_since = changed_since(sighting.change, self._unchanged_at, now)
-            self._step_error = None
-            self._retargeted.set()
-            if self._pulling is not None:
-                self._pulling.cancel()
+            self._turn()
         self._unchanged_at = now
 
     def _noted(self, error: SnapsyncError, before: SnapsyncError | None) -> SnapsyncError:
@@ -153,6 +174,8 @@ class Follow:
             await self._keep(lambda record: record.recovered(linked, now))
         target = self._target
         if target is None:
+            if self._leads_nowhere and self.record.coming is not None:
+                await self._keep(lambda record: replace(record, coming=None))
             return
         wanted = Release.of(target)
         live = self.record.live
@@ -228,7 +251,13 @@ class Follow:
     async def _switch(self, release: Release) -> None:
         before, cache, now = self.record, self._means.cache, self._means.now
         tree = cache.trees.path(release.snapshot_id)
-        await self._at_link(lambda link: link.switch(tree))
+
+        def switch(link: LiveLink) -> None:
+            # The pull may have taken hours: what is there now may be another directory.
+            link.claim()
+            link.switch(tree)
+
+        await self._at_link(switch)
         self._switches += 1
         # Whoever got the path of the former one reads on for as long as any path is good for.
         for former in (before.live, *before.previous):

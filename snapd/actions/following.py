@@ -92,7 +92,7 @@ class Following:
             configured = {each.dest: each for each in self._settings.follows}
             for record in records.values():
                 if record.asker is not None and record.follow.dest not in configured:
-                    self._start(record, configured=False)
+                    self._start(record, configured=False, is_new=record.live is None)
             await self._agree(records)
             await self._forget_strays()
         self._tasks.start_soon(self._keep_agreeing)
@@ -109,6 +109,9 @@ class Following:
             try:
                 async with self._changing:
                     await self._agree({})
+                # What kept a store from being read may be what was changed.
+                for watch, _ in self._watches.values():
+                    watch.hurry()
             except SnapsyncError as error:
                 logger.warning("can't follow as the configuration says: %s", error.message)
 
@@ -127,14 +130,16 @@ class Following:
                 if dest in configured:
                     records[dest] = record
                 else:
-                    await self._let_go(record)
+                    await self._let_go(dest, record)
         for dest, follow in configured.items():
             known = self._kept.get(dest)
             if known is not None and known.follow.record.follow == follow:
                 continue
             former = await self._stop(dest) if known is not None else records.get(dest)
             record = former or FollowRecord(follow)
-            self._start(replace(record, follow=follow, asker=None), configured=True)
+            is_new = record.live is None or record.follow.ref != follow.ref
+            record = replace(record, follow=follow, asker=None)
+            self._start(record, configured=True, is_new=is_new)
 
     async def _forget_strays(self) -> None:
         """Let go of what former daemons followed and nobody follows any more."""
@@ -142,11 +147,7 @@ class Following:
         held = await to_thread.run_sync(self._cache.leases.followed)
         for dest in (records.keys() | held) - self._kept.keys():
             logger.info("%s is not followed any more", dest)
-            record = records.get(dest)
-            if record is None:
-                await to_thread.run_sync(self._cache.leases.hold_for_follow, dest, ())
-            else:
-                await self._let_go(record)
+            await self._let_go(dest, records.get(dest))
 
     async def add(self, request: FollowRequest, asker: Peer, *, may_hook: bool) -> FollowView:
         """Follow for a caller, from now on and over restarts; the same once more is fine.
@@ -177,7 +178,7 @@ class Following:
             self._check_number(asker)
             await at_link(self._means, record, lambda link: link.claim(), make=False)
             await to_thread.run_sync(self._cache.follows.keep, record)
-            return self._start(record, configured=False).view()
+            return self._start(record, configured=False, is_new=True).view()
 
     async def remove(self, follow_id: str, *, by_uid: int | None = None) -> FollowView:
         """End a follow that a caller asked for; its link stays, and holds its tree.
@@ -225,8 +226,8 @@ class Following:
             destination=dest,
         )
 
-    def _start(self, record: FollowRecord, *, configured: bool) -> Follow:
-        follow = Follow(record, self._means, configured=configured)
+    def _start(self, record: FollowRecord, *, configured: bool, is_new: bool) -> Follow:
+        follow = Follow(record, self._means, configured=configured, is_new=is_new)
         store, keys = record.follow.store, keys_behind(follow.reference)
         found = self._watches.get((store, keys))
         if found is None:
@@ -273,14 +274,15 @@ class Following:
         return kept.follow.record
 
     async def _end(self, dest: str) -> None:
-        await self._let_go(await self._stop(dest))
+        await self._let_go(dest, await self._stop(dest))
 
-    async def _let_go(self, record: FollowRecord) -> None:
-        """End a follow for good: the link stays as it is and holds its tree."""
-        with suppress(SnapsyncError):
-            await at_link(self._means, record, lambda link: link.release(), make=False)
+    async def _let_go(self, dest: str, record: FollowRecord | None) -> None:
+        """End a follow for good, a lost record too: the link stays as it is and holds its tree."""
+        if record is not None:
+            with suppress(SnapsyncError):
+                await at_link(self._means, record, lambda link: link.release(), make=False)
         try:
-            await to_thread.run_sync(let_go, self._cache, record.follow.dest, record.live)
+            await to_thread.run_sync(let_go, self._cache, dest)
         except SnapsyncError as error:
             # The next daemon finds what is left of it and tries again.
-            logger.warning("the follow of %s is not let go: %s", record.follow.dest, error.message)
+            logger.warning("the follow of %s is not let go: %s", dest, error.message)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,30 +16,69 @@ from anyio import to_thread
 from snapd.actions.pulls import Pulls
 from snapd.disk.cache import Cache
 from snapd.disk.live_link import LiveLink, open_live_link
-from snapd.model.errors import DangerousDestination, SnapsyncError
+from snapd.model.errors import DangerousDestination, TimedOut, UsageError
 from snapd.model.follow_records import FollowRecord
 from snapd.model.follows import LINK
 from snapd.model.leases import LeaseRequest
-from snapd.model.releases import Release
-
-logger = logging.getLogger(__name__)
 
 PLACES_AT_ONCE = 4
 """So many destinations are looked at side by side, and as many of callers."""
+PLACE_MAX_SECONDS = 10.0
+"""A destination that takes longer hangs; until it answers it is left alone."""
+PLACES_HANGING_MAX = 16
+"""So many threads may wait in destinations that hang."""
 
 T = TypeVar("T")
 
 
-def _few() -> anyio.CapacityLimiter:
-    return anyio.CapacityLimiter(PLACES_AT_ONCE)
+class Places:
+    """Looks at destinations, any of which may hang, on a network file system for example.
+
+    Nobody waits long for one that does, and it costs one thread, whoever asks for it again.
+    """
+
+    def __init__(self) -> None:
+        self._few = anyio.CapacityLimiter(PLACES_AT_ONCE)
+        self._looked_at: set[str] = set()
+
+    async def look(self, dest: str, act: Callable[[], T]) -> T:
+        """Do something in a thread; raises `TimedOut` if the destination hangs.
+
+        Cancelling waits for the thread, so that it does nothing behind the back of the next one.
+        """
+        async with self._few:
+            if dest in self._looked_at or len(self._looked_at) >= PLACES_HANGING_MAX:
+                raise _hangs(dest)
+            self._looked_at.add(dest)
+
+            def looking() -> T:
+                try:
+                    return act()
+                finally:
+                    self._looked_at.discard(dest)
+
+            try:
+                with anyio.fail_after(PLACE_MAX_SECONDS, shield=True):
+                    return await to_thread.run_sync(
+                        looking, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+                    )
+            except TimeoutError as error:
+                raise _hangs(dest) from error
+
+
+def _hangs(dest: str) -> TimedOut:
+    return TimedOut(
+        f"{dest} does not answer",
+        hint="Does it lie on a network file system that is away?",
+        destination=dest,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
     """What all follows of a node share.
 
-    A destination may hang, on a network file system for example. Those of callers have threads of
-    their own, so that nobody can keep the configuration's waiting.
+    The places of callers are apart, so that nobody can keep the configuration's waiting.
     """
 
     cache: Cache
@@ -48,8 +87,8 @@ class Means:
     """How this daemon signs the directories that it has taken over."""
     now: Callable[[], float]
     random: Callable[[], float]
-    places: anyio.CapacityLimiter = field(default_factory=_few)
-    places_of_callers: anyio.CapacityLimiter = field(default_factory=_few)
+    places: Places = field(default_factory=Places)
+    places_of_callers: Places = field(default_factory=Places)
 
 
 async def at_link(
@@ -57,12 +96,11 @@ async def at_link(
 ) -> T:
     """Do something in the directory of a follow, in a thread.
 
-    With `make` it may be made. Raises `DangerousDestination` for one in or around the cache, and
-    what `open_live_link` raises.
+    With `make` it may be made. Raises `DangerousDestination` for one in or around the cache,
+    `TimedOut` for one that hangs, and what `open_live_link` raises.
     """
-    limiter = means.places if record.asker is None else means.places_of_callers
-    opened = partial(_at_link, means, record, act, make=make)
-    return await to_thread.run_sync(opened, abandon_on_cancel=True, limiter=limiter)
+    places = means.places if record.asker is None else means.places_of_callers
+    return await places.look(record.follow.dest, partial(_at_link, means, record, act, make=make))
 
 
 def _at_link(means: Means, record: FollowRecord, act: Callable[[LiveLink], T], *, make: bool) -> T:
@@ -85,13 +123,18 @@ def _at_link(means: Means, record: FollowRecord, act: Callable[[LiveLink], T], *
         return act(link)
 
 
-def let_go(cache: Cache, dest: str, live: Release | None) -> None:
-    """Hand what is live over to its link, which holds it as long as it leads there; blocking."""
-    if live is not None:
-        request = LeaseRequest(live.snapshot_id, "link", f"{dest}/{LINK}", "no longer followed")
-        try:
-            cache.leases.add(request)
-        except SnapsyncError as error:
-            logger.warning("the link %s/%s holds nothing: %s", dest, LINK, error.message)
+def let_go(cache: Cache, dest: str) -> None:
+    """Hand what is held over to its link, which holds it as long as it leads there; blocking.
+
+    If that can't be written down everything stays held, and it is raised.
+    """
+    held = [each for each in cache.leases.iterate() if each.kind == "follow"]
+    for lease in held:
+        if lease.subject == dest:
+            link = f"{dest}/{LINK}"
+            request = LeaseRequest(lease.snapshot_id, "link", link, "no longer followed")
+            # The link leads to one of them at most, and may be gone.
+            with suppress(UsageError):
+                cache.leases.add(request)
     cache.leases.hold_for_follow(dest, ())
     cache.follows.forget(dest)

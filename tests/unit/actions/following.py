@@ -48,6 +48,8 @@ class Bench:
     following: Following
     settings: Settings
     changes: int = field(default=0)
+    seconds_ago: float = 0.0
+    """When changes of the registry were made, by their own clock."""
 
     @property
     def dest(self) -> Path:
@@ -63,7 +65,9 @@ class Bench:
 
     async def change(self, rule: Callable[[Model, Author], Model], name: str = "iris") -> None:
         self.changes += 1
-        who = Author("ann", time.time(), f"token{self.changes}", f"change {self.changes}")
+        who = Author(
+            "ann", time.time() - self.seconds_ago, f"token{self.changes}", f"change {self.changes}"
+        )
         registry = Registry(self.memory)
         await registry.change_model(name, lambda model: rule(model, who), who, new=stages.new_model)
 

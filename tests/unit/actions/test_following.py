@@ -19,6 +19,7 @@ from snapd.model.errors import (
     DestinationTaken,
     FollowNotFound,
     NameNotFound,
+    NoSpace,
     NotAllowed,
     QueueFull,
     StoreNotAllowed,
@@ -498,3 +499,110 @@ async def test_a_follow_outlives_a_defect(
         await two_versions(bench)
         assert bench.view().last_error is None or bench.view().error is None
         assert defects == []
+
+
+async def test_what_is_withdrawn_while_it_is_pulled_is_never_live(
+    tmp_path: Path, memory: MemoryStore, dest: Path
+) -> None:
+    stall = Stall()
+    async with following_node(tmp_path, memory, follow(dest)) as bench:
+        await two_versions(bench)
+        new = next(digest for digest in TWO.objects if digest not in ONE.objects)
+        memory.faults.add(Fault("get", object_key(new), stall=stall))
+        await bench.promote("v2.0.0")
+        await bench.until(lambda view: view.state == "pulling" and view.job_id)
+        await bench.change(lambda m, who: stages.move(m, "production", "archived", who))
+        view = await bench.until(lambda view: view.error and view.state != "pulling")
+        assert (view.version, view.target_version, view.behind_seconds) == ("v1.0.0", "", 0)
+        stall.release()
+        await bench.until(lambda _: bench.held() == {ONE.id})
+        await bench.polled()
+        assert bench.served() == b"1"
+        await bench.promote("v2.0.0")
+        await bench.until_live("v2.0.0")
+
+
+async def test_a_directory_that_was_replaced_during_a_pull_is_left_alone(
+    tmp_path: Path, memory: MemoryStore, dest: Path
+) -> None:
+    stall = Stall()
+    async with following_node(tmp_path, memory, follow(dest, poll_seconds=60.0)) as bench:
+        memory.faults.add(Fault("get", nth={1}, stall=stall))
+        await bench.add("v1.0.0", ONE)
+        await bench.promote("v1.0.0")
+        bench.following.apply(bench.settings)
+        with anyio.fail_after(5):
+            await stall.reached.wait()
+        shutil.rmtree(dest)
+        os.mkdir(dest)
+        os.symlink("/elsewhere", dest / "current")
+        stall.release()
+        view = await bench.until(lambda view: view.error)
+        assert view.error is not None
+        assert view.error["code"] == "destination_taken"
+        assert os.readlink(dest / "current") == "/elsewhere"
+
+
+async def test_who_begins_to_follow_is_not_behind_since_the_promotion(
+    tmp_path: Path, memory: MemoryStore, dest: Path
+) -> None:
+    stall = Stall()
+    async with following_node(tmp_path, memory) as bench:
+        bench.seconds_ago = 86400.0
+        await bench.add("v1.0.0", ONE)
+        await bench.promote("v1.0.0")
+        memory.faults.add(Fault("get", nth={1}, stall=stall))
+        os.mkdir(dest)
+        await bench.following.add(FollowRequest(follow(dest)), ASKER, may_hook=False)
+        view = await bench.until(lambda view: view.state == "pulling" and view.job_id)
+        assert 0 <= view.behind_seconds < 3600
+        assert view.change is not None
+        stall.release()
+        await bench.until_live("v1.0.0")
+
+
+async def test_a_reload_does_not_wait_for_a_store_that_was_away(
+    tmp_path: Path, memory: MemoryStore, dest: Path
+) -> None:
+    memory.faults.add(Fault("head", nth={1}, error=ConnectionLost("gone")))
+    async with following_node(tmp_path, memory, follow(dest, poll_seconds=3600.0)) as bench:
+        await bench.add("v1.0.0", ONE)
+        await bench.promote("v1.0.0")
+        await bench.until(lambda view: view.poll_failures == 1)
+        bench.following.apply(bench.settings)
+        await bench.until_live("v1.0.0")
+
+
+async def test_what_can_not_be_let_go_of_stays_held_until_the_next_daemon(
+    tmp_path: Path, memory: MemoryStore, dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise NoSpace("the disk is full")
+
+    async with following_node(tmp_path, memory, follow(dest)) as bench:
+        await two_versions(bench)
+        with monkeypatch.context() as patched:
+            patched.setattr(bench.cache.leases, "add", full)
+            bench.following.apply(replace(bench.settings, follows=()))
+            await bench.until_all(lambda views: not views)
+        assert bench.held() == {ONE.id}
+    async with following_node(tmp_path, memory) as bench:
+        assert bench.held() == set()
+        assert [x.kind for x in bench.cache.leases.holding(ONE.id)] == ["link"]
+
+
+async def test_a_lost_record_of_a_caller_leaves_what_is_live_held_by_its_link(
+    tmp_path: Path, memory: MemoryStore, dest: Path
+) -> None:
+    os.mkdir(dest.parent)
+    os.mkdir(dest)
+    async with following_node(tmp_path, memory) as bench:
+        await bench.add("v1.0.0", ONE)
+        await bench.promote("v1.0.0")
+        await bench.following.add(FollowRequest(follow(dest)), ASKER, may_hook=False)
+        await bench.until_live("v1.0.0")
+    [record] = (tmp_path / "state" / "follows").glob("*.json")
+    record.write_text("{")
+    async with following_node(tmp_path, memory) as bench:
+        assert bench.held() == set()
+        assert [x.kind for x in bench.cache.leases.holding(ONE.id)] == ["link"]
