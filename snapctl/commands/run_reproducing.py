@@ -174,11 +174,11 @@ class _Again:
                     f"the command may write to {path}, as it did then, and that exists",
                     hint="Give a command with another path after --, or move it away.",
                 )
-        for _, path in self.plan.outputs:
-            if path is not None and not _is_below(path, self.root):
+        for placed in self.plan.outputs:
+            if placed.path is not None and not _is_below(placed.path, self.root):
                 raise UsageError(
-                    f"the command may write to {os.path.realpath(path)}, where a link in the code"
-                    f" leads from {path}",
+                    f"the command may write to {os.path.realpath(placed.path)}, where a link in the"
+                    f" code leads from {placed.path}",
                     hint="Give a command with another path after --.",
                 )
 

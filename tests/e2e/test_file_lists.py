@@ -13,6 +13,8 @@ import pytest
 
 from tests.e2e.installed import Host, Ran, write_files
 
+pytestmark = pytest.mark.usefixtures("forked_commands")
+
 FILES = {"a.txt": b"a", "d/b ü": b"b" * 2_000_000, "d/again": b"a", "e": b""}
 
 

@@ -13,6 +13,8 @@ import pytest
 from tests.e2e.installed import Host, Ran, files_below, write_files
 from tests.servers.seaweed import Seaweed
 
+pytestmark = pytest.mark.usefixtures("forked_commands")
+
 WRITERS = 16
 FILES = {"weights": b"w" * 1000, "d/config": b"{}"}
 

@@ -300,9 +300,9 @@ def test_what_could_not_be_recorded_is_kept_and_recorded_later(
 
     # A second try hides no first one, and without a home nothing of the user's is written over.
     mine = write_files(tmp_path / "mine", {"r4.json": b"mine"}) / "r4.json"
-    again = (*words, "--run-id", "r4", "--", "sh", "-c", "echo '{' > $SNAPSYNC_RUN_FILE")
+    unread = ("--run-id", "r4", "--", "sh", "-c", "echo '{' > $SNAPSYNC_RUN_FILE")
     homeless = {"HOME": "/dev/null", "XDG_STATE_HOME": ""}
-    ran = in_directory(host, mine.parent, "snapctl", *again, "--catalog", "none", **homeless)
+    ran = in_directory(host, mine.parent, "snapctl", *words, *unread, **homeless)
     assert ran.code == 0
     assert mine.read_bytes() == b"mine"
     [place] = (each for each in mine.parent.glob("r4-*.json"))
@@ -397,8 +397,8 @@ def test_a_record_that_is_not_understood_hides_no_other(
 ) -> None:
     one = push(host, tmp_path, file_store, "petals")
     for run_id in ("good", "bad"):
-        more = ("--data", one, "--metric", f"n={'9' * 400}")
-        done(host, "run", "record", "--run-id", run_id, *more, store=file_store)
+        facts = ("--data", one, "--metric", f"n={'9' * 400}")
+        done(host, "run", "record", "--run-id", run_id, *facts, store=file_store)
     document = tmp_path / "store" / "registry" / "runs" / "bad"
     whole = document.read_text()
     for broken, code in (
