@@ -45,6 +45,7 @@ class Account:
         self._uri = uri
         self._settings = settings
         self._region = ""
+        self._signs_bodies = False
         self._origin: Origin | None = None
         self._identity: Identity | None = None
         self._keys = Keys()
@@ -123,6 +124,11 @@ class Account:
         self._region = region
         self._origin = None
 
+    def sign_bodies(self) -> None:
+        """Have uploads hashed for their signature from now on, also where TLS proves them."""
+        self._signs_bodies = True
+        self._origin = None
+
     async def _load(self) -> Identity:
         plain = await to_thread.run_sync(plain_identity, self._uri, self._settings)
         self._identity = plain or await self._from_chain()
@@ -153,6 +159,7 @@ class Account:
             secret_key=keys.secret_key,
             token=keys.token,
             ca_file=_checked_ca_file(ca_file) if endpoint.startswith("https:") else "",
+            signs_bodies=self._signs_bodies,
         )
 
     def _checked_endpoint(self, url: str) -> str:

@@ -152,7 +152,7 @@ class Slot:
         if self._method in ("PUT", "POST"):
             # An empty `Expect:` keeps libcurl from waiting for a 100 before each larger body.
             lines += ["Content-Type: application/octet-stream", "Expect:"]
-        if self._method == "PUT" and origin.access_key and origin.base_url.startswith("https:"):
+        if self._method == "PUT" and origin.leaves_bodies_to_tls:
             lines.append(UNSIGNED_PAYLOAD)
         return lines
 

@@ -22,7 +22,8 @@ class Origin:
     """Where requests go and as whom; a new object replaces it when the credentials change.
 
     `base_url` has no slash at its end. Without an `access_key` requests are not signed; a transport
-    that signed once signs for ever.
+    that signed once signs for ever. With `signs_bodies` the signature covers what is uploaded over
+    TLS, too; over plain HTTP it always does.
     """
 
     base_url: str
@@ -31,6 +32,13 @@ class Origin:
     secret_key: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
     ca_file: str = ""
+    signs_bodies: bool = False
+
+    @property
+    def leaves_bodies_to_tls(self) -> bool:
+        """Tell whether the signature of an upload says nothing of its body."""
+        signed = self.signs_bodies or not self.base_url.startswith("https:")
+        return bool(self.access_key) and not signed
 
 
 @dataclass(slots=True, eq=False)

@@ -35,6 +35,9 @@ EXPIRED_CODES = frozenset(
         "TokenRefreshRequired",
     }
 )
+_UNSIGNED_BODY_CODES = frozenset(
+    {"AccessDenied", "InvalidRequest", "SignatureDoesNotMatch", "XAmzContentSHA256Mismatch"}
+)
 _CODES: Mapping[str, type[SnapsyncError]] = {
     "NoSuchBucket": StoreMissing,
     "NoSuchKey": KeyMissing,
@@ -117,6 +120,14 @@ def code_of(reply: Reply) -> str:
 def is_expired(reply: Reply) -> bool:
     """Tell whether the store called the token expired."""
     return reply.status >= 400 and code_of(reply) in EXPIRED_CODES
+
+
+def may_want_signed_body(reply: Reply) -> bool:
+    """Tell whether an upload may have been refused because its body was not signed.
+
+    A policy on `s3:x-amz-content-sha256` refuses it in the same words as a missing permission.
+    """
+    return reply.status in (400, 403) and code_of(reply) in _UNSIGNED_BODY_CODES
 
 
 def moved_to(reply: Reply) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 
 from snapd.model.errors import SnapsyncError
 from snapd.model.uris import StoreUri
 from snapd.remote.base import ByteRange
 from snapd.remote.credentials import Account
 from snapd.remote.exchanges import Origin, Reply, Request
-from snapd.remote.s3_errors import error_of, is_expired, moved_to
+from snapd.remote.s3_errors import error_of, is_expired, may_want_signed_body, moved_to
 from snapd.remote.transport import CurlTransport
 
 BUCKET_TARGET = "/"
@@ -42,6 +43,8 @@ class S3Wire:
             origin = await self._renew(requests, replies, origin)
         if any(_is_elsewhere(reply, origin) for reply in replies):
             await self._follow(requests, replies, origin)
+        if origin.leaves_bodies_to_tls:
+            await self._sign_bodies_if_wanted(requests, replies)
         return replies
 
     async def ask_one(self, request: Request) -> Reply:
@@ -74,7 +77,8 @@ class S3Wire:
             for reply in filter(is_expired, replies):
                 reply.error = error
             return used
-        await self._again(requests, replies, origin, is_expired)
+        expired = [index for index, reply in enumerate(replies) if is_expired(reply)]
+        await self._again(requests, replies, origin, expired)
         return origin
 
     async def _again(
@@ -82,14 +86,31 @@ class S3Wire:
         requests: Sequence[Request],
         replies: list[Reply],
         origin: Origin,
-        wanted: Callable[[Reply], bool],
+        indices: Sequence[int],
     ) -> None:
-        indices = [index for index, reply in enumerate(replies) if wanted(reply)]
         again = [requests[index] for index in indices]
         answers = await self._transport.run(again, origin)
         await self._explain(again, answers, origin)
         for index, reply in zip(indices, answers, strict=True):
             replies[index] = reply
+
+    async def _sign_bodies_if_wanted(
+        self, requests: Sequence[Request], replies: list[Reply]
+    ) -> None:
+        """Ask again for uploads that were refused, perhaps for want of a signature on the body.
+
+        That happens once: from then on all bodies for this store are signed.
+        """
+        refused = [
+            index
+            for index, reply in enumerate(replies)
+            if requests[index].method == "PUT" and may_want_signed_body(reply)
+        ]
+        if refused:
+            self._account.sign_bodies()
+            # What they were refused with stays if the credentials can't be had any more.
+            with suppress(SnapsyncError):
+                await self._again(requests, replies, await self._account.origin(), refused)
 
     async def _explain(
         self, requests: Sequence[Request], replies: list[Reply], origin: Origin
@@ -118,13 +139,11 @@ class S3Wire:
     async def _follow(
         self, requests: Sequence[Request], replies: list[Reply], origin: Origin
     ) -> None:
-        regions = [moved_to(reply) for reply in replies if _is_elsewhere(reply, origin)]
-        self._account.move_to(regions[0])
-        moved = await self._account.origin()
-        self._endpoint = moved.base_url
-        await self._again(
-            requests, replies, moved, lambda reply: moved_to(reply) not in ("", origin.region)
-        )
+        moved = [index for index, reply in enumerate(replies) if _is_elsewhere(reply, origin)]
+        self._account.move_to(moved_to(replies[moved[0]]))
+        there = await self._account.origin()
+        self._endpoint = there.base_url
+        await self._again(requests, replies, there, moved)
 
 
 def _is_elsewhere(reply: Reply, origin: Origin) -> bool:

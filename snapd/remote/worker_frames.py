@@ -58,7 +58,7 @@ def receive(connection: socket.socket) -> Iterator[Message]:
 
 
 def values_of(origin: Origin) -> tuple[str, ...]:
-    """Take an origin apart; `Origin(*values)` is the same again."""
+    """Take an origin apart; `Origin(*values)` is the same again, for all but uploads."""
     return (
         origin.base_url,
         origin.region,

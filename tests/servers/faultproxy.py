@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -113,12 +114,13 @@ class FaultProxy:
 
     @classmethod
     @contextlib.contextmanager
-    def running(cls, upstream: str) -> Iterator[FaultProxy]:
-        """Run a proxy in front of `upstream` in a thread of its own."""
+    def running(cls, upstream: str, tls: ssl.SSLContext | None = None) -> Iterator[FaultProxy]:
+        """Run a proxy in front of `upstream` in a thread of its own; with `tls` it speaks https."""
         proxy = cls(upstream)
         listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        proxy.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        serving = proxy._serve(listener)
+        scheme = "https" if tls else "http"
+        proxy.url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+        serving = proxy._serve(listener, tls)
         thread = threading.Thread(target=asyncio.run, args=(serving,), daemon=True)
         thread.start()
         proxy._started.wait()
@@ -149,7 +151,7 @@ class FaultProxy:
             self.began.set()
         return fault
 
-    async def _serve(self, listener: socket.socket) -> None:
+    async def _serve(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         tasks: set[asyncio.Task[None]] = set()
@@ -163,7 +165,9 @@ class FaultProxy:
             finally:
                 tasks.discard(task)
 
-        server = await asyncio.start_server(accepted, sock=listener)
+        server = await asyncio.start_server(
+            accepted, sock=listener, ssl=tls, ssl_shutdown_timeout=0.1 if tls else None
+        )
         self._started.set()
         await self._stop.wait()
         server.close()
@@ -350,8 +354,9 @@ async def _until_gone(reader: asyncio.StreamReader) -> None:
 def _close(writer: asyncio.StreamWriter, *, reset: bool = False) -> None:
     if reset:
         # Linger of zero seconds turns the close into a reset, and drops what was not sent.
-        raw = writer.get_extra_info("socket")
-        with contextlib.suppress(OSError):
+        # One of TLS that is closed already has forgotten its socket.
+        with contextlib.suppress(OSError, AttributeError):
+            raw = writer.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
     writer.close()

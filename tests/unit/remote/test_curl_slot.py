@@ -26,3 +26,10 @@ def test_only_tls_stands_in_for_the_signature_of_a_body(
     lines = slot._header_lines(Request(method, "/x"), Origin(url, "r", access_key=key))
     assert (UNSIGNED_PAYLOAD in lines) == unsigned
     slot.close()
+
+
+def test_a_store_that_wants_bodies_signed_gets_them_signed() -> None:
+    slot = Slot("PUT", TransferSettings())
+    origin = Origin("https://host/bucket", "r", access_key="key", signs_bodies=True)
+    assert UNSIGNED_PAYLOAD not in slot._header_lines(Request("PUT", "/x"), origin)
+    slot.close()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import anyio
@@ -246,6 +248,45 @@ async def test_a_session_token_is_sent_and_signed(
     headers = fault_proxy.seen[-1].headers
     assert headers["x-amz-security-token"] == "a-token"
     assert "x-amz-security-token" in headers["authorization"]
+
+
+def payload_hashes(proxy: FaultProxy) -> list[str]:
+    puts = [one for one in proxy.seen if one.method == "PUT"]
+    return [one.headers["x-amz-content-sha256"] for one in puts]
+
+
+@pytest.fixture
+def tls_proxy(seaweed: Seaweed) -> Iterator[FaultProxy]:
+    directory = seaweed.ca_file.parent
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(directory / "leaf.pem", directory / "leaf.key")
+    with FaultProxy.running(seaweed.endpoint_url, context) as proxy:
+        yield proxy
+
+
+async def test_a_store_that_refuses_unsigned_bodies_gets_signed_ones_from_then_on(
+    opened: Opener, tls_proxy: FaultProxy, seaweed: Seaweed
+) -> None:
+    tls_proxy.plan(Fault("answer", method="PUT", status=403, code="AccessDenied", times=2))
+    async with opened(endpoint_url=tls_proxy.url, ca_file=str(seaweed.ca_file)) as store:
+        puts = [Put(name, lambda: BODY, len(BODY)) for name in ("a", "b")]
+        assert all(isinstance(one, Stored) for one in await store.put_batch(puts))
+        await store.put("c", BODY)
+        assert await read(store, "b") == BODY
+    signed = sha256(BODY).hexdigest()
+    assert payload_hashes(tls_proxy) == ["UNSIGNED-PAYLOAD"] * 2 + [signed] * 3
+
+
+async def test_who_may_not_write_is_told_so_after_one_more_try(
+    opened: Opener, tls_proxy: FaultProxy, seaweed: Seaweed
+) -> None:
+    tls_proxy.plan(Fault("answer", method="PUT", status=403, code="AccessDenied", times=None))
+    async with opened(endpoint_url=tls_proxy.url, ca_file=str(seaweed.ca_file)) as store:
+        for _ in range(2):
+            with pytest.raises(AccessDenied):
+                await store.put("a", BODY)
+    signed = sha256(BODY).hexdigest()
+    assert payload_hashes(tls_proxy) == ["UNSIGNED-PAYLOAD", signed, signed]
 
 
 async def test_without_identity_nothing_is_signed(opened: Opener, fault_proxy: FaultProxy) -> None:
