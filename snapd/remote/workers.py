@@ -38,10 +38,11 @@ THREADS_MAX = 12
 STOP_SECONDS = 10.0
 SHORT_LIFE_SECONDS = 5.0
 SHORT_LIVES_MAX = 3
+"""After so many workers in a row that died young, the node goes on without."""
+
 BEAT_SECONDS = 10.0
 SILENT_BEATS_MAX = 3
 """A worker that answers nothing for so many beats is killed: it was stopped, or hangs."""
-"""After so many workers in a row that died young, the node goes on without."""
 
 
 def count_of(settings: TransferSettings) -> int:
@@ -259,6 +260,8 @@ async def _watch(lane: WorkerLane) -> None:
             return
         if lane.ready and not lane.beat():
             logger.warning("a transfer process hangs and is killed")
+            # One that waits for a disk dies only when the disk has answered.
+            lane.ready = False
             lane.process.kill()
 
 

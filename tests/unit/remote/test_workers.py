@@ -340,6 +340,23 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(
             assert all(reply.ok for reply in await run(lanes, server, asks(cache, *refs)))
 
 
+async def test_a_worker_that_hangs_gets_no_more_work_however_long_it_takes_to_die(
+    cache: Cache, server: Bodies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "BEAT_SECONDS", 0.1)
+    ref = offer(server, b"body")
+    killed = anyio.Event()
+    async with warm(starter(cache)) as lanes:
+        lane = await until_ready(lanes)
+        monkeypatch.setattr(lane.process, "kill", killed.set)
+        os.kill(lane.process.pid, signal.SIGSTOP)
+        with anyio.fail_after(PATIENCE_SECONDS):
+            await killed.wait()
+        assert lane not in lanes.for_small()
+        assert [reply.ok for reply in await run(lanes, server, asks(cache, ref))] == [True]
+        os.kill(lane.process.pid, signal.SIGKILL)
+
+
 async def test_a_worker_that_only_waits_gives_signs_of_life(
     cache: Cache, server: Bodies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
