@@ -30,7 +30,7 @@ from snapd.model.jobs import PullRequest
 from snapd.model.manifest import Manifest
 from snapd.model.names import in_one_line
 from snapd.model.reproduction import OutputCheck, Placed, Plan
-from snapd.model.runs import Use
+from snapd.model.run_parts import Use
 from snapd.model.uris import parse_store_uri
 
 

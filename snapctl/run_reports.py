@@ -11,7 +11,8 @@ from snapd.model.errors import SnapsyncError, UsageError
 from snapd.model.references import parse_id_or_reference
 from snapd.model.run_texts import read_run_text
 from snapd.model.runs import RUN_MAX_BYTES
-from snapd.model.written_runs import NOTHING, WrittenRun, run_as_written
+from snapd.model.written_runs import WrittenRun, run_as_written
+from snapd.model.written_values import NOTHING
 
 VARIABLE = "SNAPSYNC_RUN_FILE"
 _OURS = ("run_id", "code", "code_commit", "commit", "command", "exit_status", "host")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from snapctl.file_hash import hash_of
-from snapd.model.runs import Environment
+from snapd.model.run_parts import Environment
 
 LOCK_FILES = (
     *("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "conda-lock.yml", "pixi.lock"),

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from snapd.model.runs import Code
+from snapd.model.run_parts import Code
 from snapd.model.secrecy import without_credentials
 
 _SECONDS = 60.0

@@ -19,7 +19,8 @@ from snapd.model.model_history import Event
 from snapd.model.models import Model, ModelVersion
 from snapd.model.receipts import format_moment
 from snapd.model.references import Reference, parse_reference
-from snapd.model.runs import Run, Use
+from snapd.model.run_parts import Use
+from snapd.model.runs import Run
 from snapd.model.stage_history import StageHistory, Stood, Then, parse_time
 from snapd.model.versions import parse_version
 from snapd.registry.lineage import read_names

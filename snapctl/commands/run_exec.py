@@ -42,7 +42,8 @@ from snapd.model.errors import (
     UsageError,
 )
 from snapd.model.receipts import format_moment
-from snapd.model.runs import ARGUMENT_MAX_CHARACTERS, ARGUMENTS_MAX, Environment, Run
+from snapd.model.run_parts import Environment
+from snapd.model.runs import ARGUMENT_MAX_CHARACTERS, ARGUMENTS_MAX, Run
 from snapd.model.secrecy import mask_arguments, secret_values
 from snapd.model.values import read_seed, read_value
 from snapd.model.written_runs import Named, WrittenRun

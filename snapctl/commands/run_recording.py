@@ -23,8 +23,9 @@ from snapctl.recorded_runs import (
 )
 from snapctl.registering import author_options, read_values
 from snapd.model.errors import UsageError
+from snapd.model.run_parts import Code, Environment, parse_commit
 from snapd.model.run_texts import read_run_text
-from snapd.model.runs import RUN_MAX_BYTES, Code, Environment, parse_commit
+from snapd.model.runs import RUN_MAX_BYTES
 from snapd.model.values import read_number, read_seed, read_value
 from snapd.model.written_runs import WrittenRun, read_named, run_as_written
 

@@ -16,8 +16,9 @@ from snapctl.registering import LISTED_AT_ONCE, limit_option, one_line, with_reg
 from snapd.model.errors import RegistryUnreadable, UsageError
 from snapd.model.names import parse_name
 from snapd.model.receipts import parse_moment
+from snapd.model.run_parts import Use
 from snapd.model.run_texts import render_yaml
-from snapd.model.runs import Run, Use, time_in_run_id
+from snapd.model.runs import Run, time_in_run_id
 from snapd.model.units import parse_duration_seconds
 from snapd.registry.names import LISTED_MAX, Registry
 from snapd.registry.runs import Runs

@@ -30,7 +30,8 @@ from snapd.model.run_checks import (
     only,
     uses_of,
 )
-from snapd.model.runs import Environment, Run
+from snapd.model.run_parts import Environment
+from snapd.model.runs import Run
 from snapd.registry.names import Registry
 from snapd.registry.runs import Runs
 

@@ -16,7 +16,7 @@ from snapd.model.errors import (
 )
 from snapd.model.ids import SnapshotId
 from snapd.model.run_checks import Area, Check, Status, subject_of
-from snapd.model.runs import Use
+from snapd.model.run_parts import Use
 from snapd.model.settings import TransferSettings
 from snapd.model.units import format_size
 from snapd.remote.base import RemoteStore

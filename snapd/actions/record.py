@@ -16,7 +16,8 @@ from snapd.model.errors import (
 from snapd.model.ids import SnapshotId
 from snapd.model.references import Reference, Resolved
 from snapd.model.registry import Author
-from snapd.model.runs import Run, Use
+from snapd.model.run_parts import Use
+from snapd.model.runs import Run
 from snapd.model.versions import parse_version
 from snapd.model.written_runs import Named, WrittenRun
 from snapd.registry.names import Registry

@@ -14,7 +14,8 @@ from urllib.parse import quote
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from snapd import __version__
-from snapd.model.runs import Code, Run, Use
+from snapd.model.run_parts import Code, Use
+from snapd.model.runs import Run
 
 PRODUCER = f"urn:snapsync:{__version__}"
 _SPEC = "https://openlineage.io/spec"

@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from snapd.model.ids import is_digest
 from snapd.model.names import is_name
-from snapd.model.runs import Run, Use
+from snapd.model.run_parts import Use
+from snapd.model.runs import Run
 from snapd.model.secrecy import MASK
 
 CODE, DATA, OUTPUTS = "code", "data", "outputs"

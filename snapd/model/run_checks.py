@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from snapd.model.runs import Code, Environment, Run, Use
+from snapd.model.run_parts import Code, Environment, Use
+from snapd.model.runs import Run
 
 Area: TypeAlias = Literal["data", "outputs", "code", "environment"]
 AREAS: tuple[Area, ...] = ("data", "outputs", "code", "environment")

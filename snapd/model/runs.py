@@ -6,17 +6,16 @@ write a run by hand is read in `snapd.model.written_runs`.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from snapd.model.errors import InvalidName, RegistryDamaged, SnapsyncError
+from snapd.model.errors import InvalidName, RegistryDamaged
 from snapd.model.facts import check_facts
 from snapd.model.ids import SnapshotId
-from snapd.model.names import parse_name, parse_text, shown
+from snapd.model.names import parse_name, parse_text
 from snapd.model.receipts import parse_moment
 from snapd.model.registry import (
     Author,
@@ -24,8 +23,8 @@ from snapd.model.registry import (
     read_document,
     render_document,
 )
+from snapd.model.run_parts import Code, Environment, Use, optional_text, present, read_facts
 from snapd.model.settings import MIB
-from snapd.model.uris import parse_store_uri
 
 SCHEMA = "snapsync.run/1"
 LINK_SCHEMA = "snapsync.run-link/1"
@@ -34,111 +33,11 @@ USES_MAX = 1000
 """Snapshots that a run used, and that it made."""
 ARGUMENTS_MAX = 10_000
 ARGUMENT_MAX_CHARACTERS = 16 * 1024
-_COMMIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+:-]{0,127}", re.ASCII)
 _OUR_ID = re.compile(r"([0-9]{8}T[0-9]{6}Z)-[0-9a-f]{8}", re.ASCII)
 _ID_TIME = "%Y%m%dT%H%M%SZ"
 
 LinkKind: TypeAlias = Literal["used-by", "made-by"]
 """Which way a snapshot leads to a run: it is the run's data, or its output."""
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """The code that ran: a commit, and what in the working tree differed from it."""
-
-    commit: str
-    dirty: bool | None = None
-    """Whether tracked files differed from the commit."""
-    repository: str | None = None
-    """Where the repository is, without credentials."""
-    untracked: int | None = None
-    """Files and whole directories that the repository neither has nor ignores."""
-    directory: str | None = None
-    """Where in the repository the command was run, such as `.` or `train`."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Render for the document."""
-        return _present(self)
-
-    @classmethod
-    def read(cls, below: Fields) -> Code:
-        """Read what `to_json` wrote."""
-        made = cls(
-            below.checked("commit", parse_commit, "a commit"),
-            below.flag("dirty") if below.has("dirty") else None,
-            _optional_text(below, "repository"),
-            below.number("untracked") if below.has("untracked") else None,
-            _optional_text(below, "directory"),
-        )
-        below.end()
-        return made
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """A snapshot that a run used or made."""
-
-    snapshot_id: SnapshotId
-    reference: str | None = None
-    """The name that led to it when the run was recorded: `imagenet@v1.2.0`."""
-    path: str | None = None
-    """Where it lay, or what it is called in the run."""
-    store: str | None = None
-    """The store that has it, if that is not the one of the record."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Render for the document."""
-        return _present(self)
-
-    @classmethod
-    def read(cls, below: Fields) -> Use:
-        """Read what `to_json` wrote."""
-        made = cls(
-            below.snapshot_id("snapshot_id"),
-            _optional_text(below, "reference"),
-            _optional_text(below, "path"),
-            below.checked("store", lambda text: str(parse_store_uri(text)), "a store")
-            if below.has("store")
-            else None,
-        )
-        below.end()
-        return made
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """What the code ran in."""
-
-    python: str | None = None
-    """The version of the interpreter: `3.11.9`."""
-    lock_file: str | None = None
-    """The path of the file that pins the packages, from the top of the repository."""
-    lock_hash: str | None = None
-    """`sha256:` and the hash of that file."""
-    image: str | None = None
-    """The container image, best by its digest."""
-    platform: str | None = None
-    """`Linux-6.1-x86_64`."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    """Whatever else people wrote."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Render for the document."""
-        return _present(self)
-
-    @classmethod
-    def read(cls, below: Fields) -> Environment:
-        """Read what `to_json` wrote."""
-        made = cls(
-            _optional_text(below, "python"),
-            _optional_text(below, "lock_file"),
-            _optional_text(below, "lock_hash"),
-            _optional_text(below, "image"),
-            _optional_text(below, "platform"),
-            _facts(below, "extra"),
-        )
-        below.end()
-        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +102,7 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """Render the document; what is not known is left out."""
-        return {"schema": SCHEMA, **_present(self)}
+        return {"schema": SCHEMA, **present(self)}
 
     def render(self, *, bytes_max: int = RUN_MAX_BYTES) -> bytes:
         """Render the document as it is stored; raises `RegistryFull`."""
@@ -239,15 +138,15 @@ class Run:
             code=Code.read(top.below("code")) if top.has("code") else None,
             data=_read_uses(top, "data"),
             outputs=_read_uses(top, "outputs"),
-            parameters=_facts(top, "parameters"),
-            metrics=_facts(top, "metrics"),
+            parameters=read_facts(top, "parameters"),
+            metrics=read_facts(top, "metrics"),
             environment=(
                 Environment.read(top.below("environment"))
                 if top.has("environment")
                 else Environment()
             ),
             seed=_read_seed(top),
-            host=_optional_text(top, "host"),
+            host=optional_text(top, "host"),
             command=_read_command(top),
             exit_status=top.number("exit_status") if top.has("exit_status") else None,
             started_at=top.moment("started_at") if top.has("started_at") else None,
@@ -292,33 +191,6 @@ def author_of_run(author: Author) -> dict[str, Any]:
     }
 
 
-def parse_commit(text: str) -> str:
-    """Check the name of a commit as any version control writes it; raises `InvalidName`."""
-    if not _COMMIT.fullmatch(text):
-        raise InvalidName(
-            f"not a commit: {shown(text)}",
-            hint="As `git rev-parse HEAD` prints it; letters, digits and '._/+:-', at most 128.",
-        )
-    return text
-
-
-def _facts(top: Fields, name: str) -> dict[str, Any]:
-    values = top.mapping(name)
-    try:
-        return check_facts(values, name)
-    except SnapsyncError as error:
-        raise top.unfit(name, f"names with values ({error.message})") from error
-
-
-def _optional_text(below: Fields, name: str) -> str | None:
-    if not below.has(name):
-        return None
-    text = below.text(name)
-    if not text or "\n" in text:
-        raise below.unfit(name, "one line of text")
-    return text
-
-
 def _read_uses(top: Fields, name: str) -> tuple[Use, ...]:
     uses = tuple(Use.read(each) for each in top.each(name)) if top.has(name) else ()
     if len(uses) > USES_MAX:
@@ -353,22 +225,3 @@ def _read_command(top: Fields) -> tuple[str, ...]:
 
 def _in_order(earlier: str, later: str) -> bool:
     return parse_moment(earlier) <= parse_moment(later)
-
-
-def _present(made: Run | Code | Use | Environment) -> dict[str, Any]:
-    """Give what is known, ready for JSON."""
-    known = {each.name: getattr(made, each.name) for each in fields(made)}
-    return {name: _plain(value) for name, value in known.items() if _is_known(value)}
-
-
-def _is_known(value: object) -> bool:
-    return value not in (None, "", ()) and value != {} and value != Environment()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, (Code, Use, Environment)):
-        return value.to_json()
-    # A copy that shares nothing, as it would be read again.
-    return json.loads(json.dumps(value, allow_nan=False)) if isinstance(value, Mapping) else value

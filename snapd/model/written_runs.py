@@ -19,25 +19,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from snapd.model.datasets import nearest
-from snapd.model.errors import InvalidId, InvalidName, UsageError
-from snapd.model.facts import plain_facts
+from snapd.model.errors import InvalidId, UsageError
 from snapd.model.ids import SnapshotId
 from snapd.model.names import parse_author, parse_name, parse_text, shown
 from snapd.model.references import Reference, parse_id_or_reference, parse_reference
 from snapd.model.registry import Author
-from snapd.model.runs import (
-    SCHEMA,
-    USES_MAX,
-    Code,
-    Environment,
-    Run,
-    Use,
-    author_of_run,
-    parse_commit,
-)
+from snapd.model.run_parts import Code, Environment, Use, parse_commit
+from snapd.model.runs import SCHEMA, USES_MAX, Run, author_of_run
 from snapd.model.secrecy import without_credentials
 from snapd.model.uris import parse_store_uri
+from snapd.model.written_values import (
+    facts_of,
+    flag_of,
+    number_of,
+    refuse_rest,
+    spelled,
+    text_of,
+    text_or_none,
+)
 
 SPELLINGS = {
     "code_commit": "code",
@@ -52,8 +51,6 @@ SPELLINGS = {
 TYPED = frozenset({"params", "parameters", "metrics", "seed"})
 """Fields in which a word that looks like a number is one. Elsewhere it is the text that it is: a
 commit 1234567, a Python 3.10."""
-NOTHING = ("", "~", "null", "Null", "NULL")
-"""Texts that stand for no value, as in YAML."""
 _ENVIRONMENT_SPELLINGS = {
     "python_version": "python",
     "lockfile_hash": "lock_hash",
@@ -132,7 +129,7 @@ def run_as_written(document: object) -> WrittenRun:
     """Read a mapping in either form; raises `UsageError` naming the field that is unfit."""
     if not isinstance(document, Mapping):
         raise UsageError("the run is no mapping of fields", hint="See docs/runs.md.")
-    fields = _spelled(document, SPELLINGS, "the run")
+    fields = spelled(document, SPELLINGS, "the run")
     schema = fields.pop("schema", SCHEMA)
     if schema != SCHEMA:
         raise UsageError(
@@ -151,7 +148,7 @@ def run_as_written(document: object) -> WrittenRun:
         parse_text(note or "", "a note"),
     )
     if fields:
-        _refuse(fields, _KNOWN_FIELDS, "the run")
+        refuse_rest(fields, _KNOWN_FIELDS, "the run")
     return written
 
 
@@ -172,31 +169,6 @@ def read_named(text: str, where: str) -> Named:
     """Read `ID`, `REFERENCE`, `NAME=ID` or `NAME=REFERENCE`."""
     label, equals, rest = text.rpartition("=")
     return _read_use(rest, label if equals else None, where)
-
-
-def text_of(value: object, where: str) -> str | None:
-    """Read one line of text, which may look like a number; None if nothing is there."""
-    if value is None or (isinstance(value, str) and value in NOTHING):
-        return None
-    if isinstance(value, (bool, Mapping, list)):
-        raise UsageError(f"{where} is no text")
-    return str(value)
-
-
-def text_or_none(value: object) -> str | None:
-    """Tell the text that stands there; None for nothing, and for anything else."""
-    if value is None or isinstance(value, (Mapping, list)):
-        return None
-    return None if str(value) in NOTHING else str(value)
-
-
-def facts_of(value: object, where: str) -> dict[str, Any]:
-    """Make a mapping of what JSON can carry: dates as text, and NaN and infinities as words."""
-    if value is None or (isinstance(value, str) and value in NOTHING):
-        return {}
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{where} is no mapping of names to values")
-    return plain_facts(value, where)
 
 
 def _known(fields: dict[str, Any]) -> dict[str, Any]:
@@ -226,7 +198,7 @@ _KNOWN_FIELDS = (
 def _read_code(value: object, fields: dict[str, Any]) -> Code | None:
     """Read a commit, or a mapping; `repository` and `dirty` may also stand beside a commit."""
     if isinstance(value, Mapping):
-        found = _spelled(value, {"repo": "repository"}, "code")
+        found = spelled(value, {"repo": "repository"}, "code")
     else:
         found = {"commit": value}
         for name in ("repository", "dirty"):
@@ -235,13 +207,13 @@ def _read_code(value: object, fields: dict[str, Any]) -> Code | None:
     commit = text_of(found.pop("commit", None), "code.commit")
     repository = text_of(found.pop("repository", None), "code.repository")
     code = (
-        _flag(found.pop("dirty", None), "code.dirty"),
+        flag_of(found.pop("dirty", None), "code.dirty"),
         repository and without_credentials(repository),
         number_of(found.pop("untracked", None), "code.untracked"),
         text_of(found.pop("directory", None), "code.directory"),
     )
     if found:
-        _refuse(found, ("commit", "dirty", "repository", "untracked", "directory"), "code")
+        refuse_rest(found, ("commit", "dirty", "repository", "untracked", "directory"), "code")
     if commit is None and any(each is not None for each in code):
         raise UsageError("the code has no commit")
     return None if commit is None else Code(parse_commit(commit), *code)
@@ -253,7 +225,7 @@ def _read_environment(value: object) -> Environment | None:
     if not isinstance(value, Mapping):
         text = text_of(value, "env")
         return None if text is None else Environment(extra={"text": text})
-    found = _spelled(value, _ENVIRONMENT_SPELLINGS, "env")
+    found = spelled(value, _ENVIRONMENT_SPELLINGS, "env")
     known = {
         name: text_of(found.pop(name, None), f"env.{name}")
         for name in ("python", "lock_file", "lock_hash", "image", "platform")
@@ -275,7 +247,7 @@ def _read_command(value: object) -> tuple[str, ...]:
 
 def _read_use(value: object, label: str | None, where: str) -> Named:
     if isinstance(value, Mapping):
-        found = _spelled(
+        found = spelled(
             value,
             dict.fromkeys(_ID_KEYS[1:], _ID_KEYS[0]) | {"ref": "reference", "uri": "store"},
             where,
@@ -285,7 +257,7 @@ def _read_use(value: object, label: str | None, where: str) -> Named:
             text_of(found.pop(name, None), f"{where}.{name}") for name in names
         )
         if found:
-            _refuse(found, names, where)
+            refuse_rest(found, names, where)
     else:
         snapshot, said, path, store = text_of(value, where), None, None, None
     if snapshot is None and said is None:
@@ -314,46 +286,3 @@ def _parse_named(text: str, where: str) -> SnapshotId | Reference:
 
 def _store(text: str | None) -> str | None:
     return None if text is None else str(parse_store_uri(text))
-
-
-def _flag(value: object, where: str) -> bool | None:
-    if isinstance(value, bool):
-        return value
-    text = text_of(value, where)
-    if text is None:
-        return None
-    words = {"true": True, "yes": True, "false": False, "no": False}
-    if text.lower() not in words:
-        raise UsageError(f"{where} is neither true nor false: {shown(text)}")
-    return words[text.lower()]
-
-
-def number_of(value: object, where: str) -> int | None:
-    """Read a whole number from 0 on; None if nothing is there."""
-    text = text_of(value, where)
-    if text is None:
-        return None
-    if not text.isdecimal() or not text.isascii() or len(text) > 18:
-        raise UsageError(f"{where} is no whole number: {shown(text)}")
-    return int(text)
-
-
-def _spelled(values: Mapping[Any, Any], spellings: Mapping[str, str], where: str) -> dict[str, Any]:
-    """Bring the names of fields to one spelling; raises `UsageError` for two of one."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        name = spellings.get(str(key), str(key))
-        if name in found:
-            raise UsageError(f"{where} has {shown(name)} twice, as {shown(str(key))} too")
-        found[name] = value
-    return found
-
-
-def _refuse(left: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    name = min(left)
-    near = nearest(name, known)
-    said = f" (did you mean {near[0]}?)" if near else ""
-    raise InvalidName(
-        f"{where} has a field {shown(name)}, which is not known{said}",
-        hint="Further facts go into params, metrics or env.",
-    )

@@ -10,7 +10,8 @@ import pytest
 from snapd.model.ids import SnapshotId, digest_of
 from snapd.model.lineage import Graph, Way, impact, snapshot_node
 from snapd.model.registry import Author
-from snapd.model.runs import Run, Use
+from snapd.model.run_parts import Use
+from snapd.model.runs import Run
 from snapd.model.stages import NewVersion, add, move, new_model
 from snapd.model.versions import parse_version
 from snapd.registry.documents import Documents

@@ -20,7 +20,8 @@ from snapd.model.errors import (
     RunNotFound,
 )
 from snapd.model.ids import SnapshotId, digest_of
-from snapd.model.runs import Run, Use, render_link
+from snapd.model.run_parts import Use
+from snapd.model.runs import Run, render_link
 from snapd.registry.documents import Documents
 from snapd.registry.names import Registry
 from snapd.registry.runs import Runs, link_key, run_key

@@ -8,7 +8,7 @@ from snapd.model.errors import AccessDenied, StoreMissing
 from snapd.model.ids import SnapshotId, digest_of
 from snapd.model.layout import object_key
 from snapd.model.run_checks import Area, Check
-from snapd.model.runs import Use
+from snapd.model.run_parts import Use
 from snapd.model.settings import TransferSettings
 from snapd.remote.base import Document, RemoteStore
 from snapd.remote.memory import MemoryStore

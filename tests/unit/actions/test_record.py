@@ -21,7 +21,8 @@ from snapd.model.ids import SnapshotId, digest_of
 from snapd.model.layout import manifest_key, object_key
 from snapd.model.references import Resolved
 from snapd.model.registry import Author
-from snapd.model.runs import Run, Use
+from snapd.model.run_parts import Use
+from snapd.model.runs import Run
 from snapd.model.settings import TransferSettings
 from snapd.model.versions import parse_version
 from snapd.model.written_runs import Named, WrittenRun, read_named, run_as_written

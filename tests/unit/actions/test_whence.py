@@ -11,7 +11,8 @@ from snapd.model.layout import manifest_key
 from snapd.model.lineage import NamedVersion, Names
 from snapd.model.manifest import Entry, Manifest
 from snapd.model.occurrences import Occurrence
-from snapd.model.runs import Run, Use
+from snapd.model.run_parts import Use
+from snapd.model.runs import Run
 from snapd.registry.names import Registry
 from snapd.registry.pushes import Pushes
 from snapd.registry.runs import Runs

@@ -18,7 +18,8 @@ from snapd.model.lineage import (
 )
 from snapd.model.lineage_pictures import dot, mermaid, title, tree
 from snapd.model.models import Model
-from snapd.model.runs import Code, Run
+from snapd.model.run_parts import Code
+from snapd.model.runs import Run
 from snapd.model.stages import NewVersion, add, deprecate, move, new_model
 from tests.unit.model.registering import author, snapshot, v
 

@@ -17,7 +17,8 @@ from openlineage.client.serde import Serde
 
 from snapd.model.ids import SnapshotId, digest_of
 from snapd.model.openlineage import PRODUCER, events_of, run_uuid
-from snapd.model.runs import Code, Environment, Run, Use
+from snapd.model.run_parts import Code, Environment, Use
+from snapd.model.runs import Run
 
 STORE = "s3://ml/store"
 DATA, LABELS, MODEL = (SnapshotId(digest_of(each)) for each in (b"data", b"labels", b"model"))

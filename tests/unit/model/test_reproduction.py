@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from snapd.model.ids import SnapshotId, digest_of
 from snapd.model.reproduction import OutputCheck, Plan, is_masked, plan_reproduction
-from snapd.model.runs import Code, Run, Use
+from snapd.model.run_parts import Code, Use
+from snapd.model.runs import Run
 
 ROOT = "/scratch/again"
 A, B = SnapshotId(digest_of(b"a")), SnapshotId(digest_of(b"b"))

@@ -14,7 +14,8 @@ from snapd.model.run_checks import (
     subject_of,
     uses_of,
 )
-from snapd.model.runs import Code, Environment, Run, Use
+from snapd.model.run_parts import Code, Environment, Use
+from snapd.model.runs import Run
 
 COMMIT = "693e354a61b9e31f1b1d6a0ad6ed8f9f1c6f7d3e"
 LOCK = "ab" * 32

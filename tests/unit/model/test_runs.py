@@ -14,13 +14,11 @@ import pytest
 
 from snapd.model.errors import InvalidName, RegistryDamaged, RegistryFull, RegistryTooNew
 from snapd.model.facts import DEPTH_MAX, VALUES_MAX
+from snapd.model.run_parts import Code, Environment, Use
 from snapd.model.runs import (
     ARGUMENTS_MAX,
     USES_MAX,
-    Code,
-    Environment,
     Run,
-    Use,
     author_of_run,
     new_run_id,
     render_link,

@@ -8,8 +8,9 @@ import pytest
 
 from snapd.model.errors import InvalidId, InvalidName, InvalidReference, InvalidStoreUri, UsageError
 from snapd.model.facts import VALUES_MAX
+from snapd.model.run_parts import Code, Environment, Use
 from snapd.model.run_texts import read_run_text
-from snapd.model.runs import USES_MAX, Code, Environment, Run, Use
+from snapd.model.runs import USES_MAX, Run
 from snapd.model.written_runs import Named, WrittenRun, read_named, read_uses, run_as_written
 from tests.unit.model.registering import author, snapshot
 from tests.unit.model.test_runs import full_run
