@@ -26,6 +26,7 @@ from snapd.actions.scrub import Scrub
 from snapd.disk.cache import Cache, open_cache
 from snapd.model.care import Proof, ProofProgress, ScrubView
 from snapd.model.checks import Check
+from snapd.model.follow_checks import judge_follows
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import PullRequest, SnapshotView
 from snapd.model.leases import Lease, LeaseRequest
@@ -89,13 +90,14 @@ class Node:
         return await self.pulls.admission.evict(snapshot_id, given_out_too=given_out_too)
 
     async def diagnose(self) -> list[Check]:
-        """Look at stores, credentials, clock, disk and limits now."""
+        """Look at stores, credentials, clock, disk, limits and follows now."""
 
         async def look(uri: StoreUri) -> Examination:
             chosen = settings_for(uri, self.settings.stores)
             return await examine(uri, chosen, self.settings.transfer, self.lanes, now=self.now)
 
-        return await diagnose(self.settings, self.cache, look, self.now)
+        found = await diagnose(self.settings, self.cache, look, self.now)
+        return [*found, *judge_follows(self.following.views())]
 
     async def scrub_view(self) -> ScrubView:
         """Show how the scrub stands."""

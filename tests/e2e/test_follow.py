@@ -179,6 +179,9 @@ def test_damage_in_the_store_is_told_and_never_live(models: Models, tmp_path: Pa
         said = node.snapctl("follow", "status")
         assert "v0.2.0 is to be live" in said.stderr
         assert "hint:" in said.stderr
+        examined = node.snapctl("doctor", "--json").document["checks"]
+        [check] = [each for each in examined if each["name"] == f"follow:{dest}"]
+        assert (check["verdict"], check["details"]["code"]) == ("failure", "digest_mismatch")
         waited = node.snapctl(
             "follow", "status", REFERENCE, "--wait-for", "0.2.0", "--timeout", "1s", "--json"
         )
