@@ -12,7 +12,7 @@ import click
 from snapctl.context import Context
 from snapctl.frame import HelpEnding, timeout_option, verb
 from snapctl.reattaching import outlast
-from snapd.model.errors import FollowNotFound, TimedOut
+from snapd.model.errors import FollowNotFound, TimedOut, UsageError
 from snapd.model.units import format_duration, parse_duration_seconds
 
 if TYPE_CHECKING:
@@ -177,13 +177,27 @@ def _note(context: Context, view: FollowView) -> None:
         context.output.note(f"{view.dest}: the hook {view.hook.said()}")
 
 
-@verb("stop", examples=["snapctl follow stop /srv/models/iris_clf"])
-@click.argument("dest", metavar="DIR")
-def stop(context: Context, dest: str) -> None:
-    """End a follow. The link stays, and keeps its snapshot as long as it leads there."""
+@verb(
+    "stop",
+    examples=[
+        "snapctl follow stop /srv/models/iris_clf",
+        "snapctl follow stop iris_clf@production",
+    ],
+)
+@click.argument("which", metavar="REF|DIR")
+def stop(context: Context, which: str) -> None:
+    """End a follow. The link stays, and keeps its snapshot as long as it leads there.
+
+    A reference that is followed at several directories is not enough to tell which is meant.
+    """
     client = context.client()
-    [found, *_] = _chosen(client.follows(), os.path.join(dest, ""))
-    view = client.stop_following(found.follow_id)
+    found = _chosen(client.follows(), which)
+    if len(found) > 1:
+        raise UsageError(
+            f"{which} is followed at {len(found)} directories",
+            hint=f"Name the one to end: {', '.join(view.dest for view in found[:5])}.",
+        )
+    view = client.stop_following(found[0].follow_id)
     if context.output.as_json:
         context.output.print_json(view.to_json())
     else:

@@ -195,15 +195,24 @@ def test_waiting_ends_when_the_version_is_live_and_its_hook_has_ended(tmp_path: 
     assert "iris@production is v1.0.0" in error["message"]
 
 
-def test_stopping_names_the_follow_by_its_place(tmp_path: Path) -> None:
+def test_stopping_names_the_follow_by_its_place_or_reference(tmp_path: Path) -> None:
     at = tmp_path / "s"
     scripts = listing(view()) | {
         ("DELETE", "/v1/follows/abc123abc123"): lambda it: it.reply(200, view())
     }
     with scripted_daemon(at, scripts):
-        for place in ("/srv/iris", "/srv/iris/", "/srv/iris/current"):
+        for place in ("/srv/iris", "/srv/iris/", "/srv/iris/current", "iris@production"):
             ran = snapctl("follow", "stop", place, "--socket", str(at), home=tmp_path)
             assert ran.stdout == "/srv/iris is not followed any more\n", ran.stderr
+
+
+def test_stopping_by_a_reference_that_is_followed_twice_stops_nothing(tmp_path: Path) -> None:
+    at = tmp_path / "s"
+    with scripted_daemon(at, listing(view(), view("/srv/other"))) as daemon:
+        ran = snapctl("follow", "stop", "iris@production", "--socket", str(at), home=tmp_path)
+    assert ran.returncode == 2
+    assert "/srv/iris, /srv/other" in ran.stderr
+    assert [method for method, *_ in daemon.requests] == ["GET"]
 
 
 def test_help_shows_the_usual_way_first(tmp_path: Path) -> None:
