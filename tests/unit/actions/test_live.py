@@ -15,7 +15,8 @@ async def test_a_destination_that_hangs_keeps_nobody_and_is_left_alone(
 ) -> None:
     monkeypatch.setattr(live, "PLACE_MAX_SECONDS", 0.02)
     monkeypatch.setattr(live, "PLACES_HANGING_MAX", 2)
-    places, answers, began = Places(), threading.Event(), []
+    places, answers = Places(), threading.Event()
+    began: list[int] = []
 
     def hang() -> None:
         began.append(1)
@@ -39,7 +40,8 @@ async def test_a_destination_that_hangs_keeps_nobody_and_is_left_alone(
 
 
 async def test_who_is_cancelled_waits_for_what_is_being_done() -> None:
-    places, answers, done = Places(), threading.Event(), []
+    places, answers = Places(), threading.Event()
+    done: list[int] = []
 
     def act() -> None:
         anyio.from_thread.run_sync(scope.cancel)
