@@ -17,6 +17,9 @@ from tests.contract.places import Opener, Place
 from tests.servers.seaweed import Seaweed
 
 TRANSFER = TransferSettings(backoff_base_seconds=0.0)
+PATIENT = TransferSettings(attempts_max=12, backoff_max_seconds=2.0)
+"""For whoever retries: a busy machine has the server lose sight of its own volumes for seconds, in
+which it answers 500. Tries without a pause would all fall into that."""
 
 
 def s3_http(request: pytest.FixtureRequest) -> Place:
@@ -70,7 +73,7 @@ def _wrapped(settings: StoreSettings) -> Opener:
     @asynccontextmanager
     async def opened() -> AsyncIterator[RemoteStore]:
         uri = parse_store_uri(settings.uri)
-        async with open_store(uri, settings, TRANSFER, SilentObserver()) as store:
+        async with open_store(uri, settings, PATIENT, SilentObserver()) as store:
             yield store
 
     return opened
