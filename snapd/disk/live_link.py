@@ -14,6 +14,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from snapd.disk import fsops
@@ -26,6 +27,7 @@ MARK = ".snapsync-follow"
 _HALF_DONE = re.compile(r"\.snapsync-[0-9a-f]{8}")
 _TREE = re.compile(r"/trees/([0-9a-f]{64})/?$", re.ASCII)
 _MARK_MAX_BYTES = 16 * 1024
+_NAMES_MAX = 1000
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
@@ -44,7 +46,7 @@ class LiveLink:
 
         What a killed daemon left half-done is removed. Raises `DestinationTaken`.
         """
-        names = os.listdir(self._fd)
+        names = self._some_names()
         for name in filter(_HALF_DONE.fullmatch, names):
             self._discard(name)
         owner = self._marked()
@@ -97,6 +99,11 @@ class LiveLink:
         """Take the mark away; the link stays as it is."""
         if self._marked() == self._owner:
             self._discard(MARK)
+
+    def _some_names(self) -> list[str]:
+        """Name what is here, but not the millions of names that somebody may put here."""
+        with os.scandir(self._fd) as entries:
+            return [entry.name for entry in islice(entries, _NAMES_MAX)]
 
     def _target(self) -> str | None:
         try:

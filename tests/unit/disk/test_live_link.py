@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from snapd.disk import live_link
 from snapd.disk.live_link import MARK, LiveLink, may, open_live_link
 from snapd.model.access import Peer
 from snapd.model.errors import (
@@ -75,6 +77,34 @@ def test_what_others_put_beside_the_link_later_is_theirs(tmp_path: Path) -> None
     (dest / "README").touch()
     with opened(dest) as link:
         link.claim()
+
+
+def test_however_many_names_somebody_puts_there_only_some_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dest = tmp_path / "iris"
+    read: list[str] = []
+    with opened(dest, make=True) as link:
+        link.claim()
+    for number in range(20):
+        (dest / f"theirs-{number}").touch()
+    real = os.scandir
+
+    def noted(entries: Iterator[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
+        for each in entries:
+            read.append(each.name)
+            yield each
+
+    @contextmanager
+    def counted(fd: int) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with real(fd) as entries:
+            yield noted(entries)
+
+    monkeypatch.setattr(live_link, "_NAMES_MAX", 5)
+    monkeypatch.setattr(os, "scandir", counted)
+    with opened(dest) as link:
+        link.claim()
+    assert len(read) == 5
 
 
 def test_a_directory_that_is_somebody_else_s_is_refused(tmp_path: Path) -> None:
