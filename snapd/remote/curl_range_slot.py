@@ -50,14 +50,14 @@ class RangeSlot(Slot):
         return super().begin(request, origin)
 
     def _pass_on(self, data: memoryview) -> None:
-        if self._error is not None or self.cancelled:
+        if self._error is not None or self._cut_off or self.cancelled:
             return
         if self._status == 0:
             self._status = status_of(self._head)
             self._error = self._misfit()
         if self._error is None:
             self._pass_good(data)
-        if self._error is not None:
+        if self._error is not None or self._cut_off:
             self._refuse(self.handle)
 
     def _pass_good(self, data: memoryview) -> None:

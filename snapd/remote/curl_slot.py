@@ -37,6 +37,7 @@ class Slot:
     """
 
     __slots__ = (
+        "_cut_off",
         "_error",
         "_head",
         "_headers",
@@ -103,6 +104,7 @@ class Slot:
         self._received = 0
         self._status = 0
         self._overlong = False
+        self._cut_off = False
         self.last_byte_at = 0.0
         self._error: Exception | None = None
         self.cancelled = False
@@ -200,12 +202,13 @@ class Slot:
         self._received += len(data)
         if room >= len(data):
             self._pieces.append(bytes(data))
-        elif failed:
+            return None
+        if failed:
             self._pieces.append(bytes(data[: max(0, room)]))
+            self._cut_off = True
         else:
             self._overlong = True
-            return STOP_TRANSFER
-        return None
+        return STOP_TRANSFER
 
     def silent_seconds(self, now: float) -> float:
         """Tell for how long a body that has begun has not gone on."""
@@ -223,6 +226,9 @@ class Slot:
         None: this kind of slot can't tell, and the request is to be asked again by a `Slot`.
         """
         status = self._status or status_of(self._head)
+        if self._cut_off:
+            # The answer is as good as whole: an error that goes on and on says no more than this.
+            curl_code, curl_message = 0, ""
         reply = Reply(
             status=status,
             body=b"".join(self._pieces),

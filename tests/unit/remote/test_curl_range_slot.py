@@ -16,6 +16,7 @@ import pytest
 from snapd.model.errors import ConnectionLost, StoreFailing
 from snapd.model.settings import MIB, TransferSettings
 from snapd.remote.base import ByteRange
+from snapd.remote.curl_slot import ERROR_BODY_BYTES_MAX
 from snapd.remote.exchanges import Origin, Reply, Request
 from snapd.remote.lanes import open_lanes
 from snapd.remote.transport import CurlTransport, open_transport
@@ -96,6 +97,19 @@ async def test_another_range_than_asked_for_does_not_meet_the_sink(
     reply = await ask(transport, server, sink)
     assert isinstance(reply.error, StoreFailing)
     assert sink.calls == ["start"]
+
+
+@pytest.mark.parametrize("ranged", [True, False])
+async def test_an_error_that_does_not_end_is_cut_off(
+    ranged: bool, transport: CurlTransport, server: Server
+) -> None:
+    server.said = b"HTTP/1.1 403 No\r\nContent-Length: 1000000000\r\n\r\n" + BODY
+    wanted = ByteRange(0, 10) if ranged else None
+    request = Request("GET", "/x", sink=RecordingSink(), byte_range=wanted)
+    with anyio.fail_after(15):
+        (reply,) = await transport.run([request], server.origin)
+    assert (reply.status, reply.curl_code, reply.error) == (403, 0, None)
+    assert reply.body == BODY[:ERROR_BODY_BYTES_MAX]
 
 
 async def test_odd_headers_and_trailers_fail_nobody(
