@@ -17,9 +17,11 @@ snapctl run --strict --run-id "$RUN" --data "data=$DATA" --output model --save r
   -- python train.py --data data --model model
 snapctl run verify "$RUN" --only data --only outputs --only code
 
-SNAPSHOT=$(python -c 'import json; print(json.load(open("run.json"))["outputs"][0]["snapshot_id"])')
-METRICS=$(python -c 'import json
-for name, value in json.load(open("run.json")).get("metrics", {}).items(): print("--metric", f"{name}={value}")')
+SNAPSHOT=$(python -c 'import json
+print(*(made["snapshot_id"] for made in json.load(open("run.json"))["outputs"] if made.get("path") == "model"))')
+METRICS=$(python -c 'import json        # those that are numbers: a loss of NaN stays in the record of the run
+for name, value in json.load(open("run.json")).get("metrics", {}).items():
+    if type(value) in (int, float) and len(name.split()) == 1: print("--metric", f"{name}={value}")')
 
 field() { snapctl model show "$MODEL@$VERSION" --json | python -c 'import json, sys
 print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }

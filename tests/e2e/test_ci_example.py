@@ -14,6 +14,8 @@ import yaml
 
 from tests.e2e.installed import Host, Ran, write_files
 
+pytestmark = pytest.mark.usefixtures("forked_commands")
+
 DOCS = Path(__file__).parents[2] / "docs"
 TRAIN = b"""
 import argparse, hashlib, json, os, pathlib
@@ -24,14 +26,18 @@ options = parser.parse_args()
 rows = b"".join(path.read_bytes() for path in sorted(options.data.rglob("*")) if path.is_file())
 options.model.mkdir()
 (options.model / "weights").write_text(hashlib.sha256(rows).hexdigest())
+log = pathlib.Path("model-log")
+log.mkdir()
+(log / "loss").write_text("2")
+metrics = {"accuracy": 0.93, "loss": 2, "worst loss": 3, "f1": float("nan")}
 with open(os.environ["SNAPSYNC_RUN_FILE"], "w") as file:
-    json.dump({"params": {"lr": 0.1}, "metrics": {"accuracy": 0.93, "loss": 2}}, file)
+    json.dump({"params": {"lr": 0.1}, "metrics": metrics, "outputs": {"log": "model-log"}}, file)
 """
 REPOSITORY = {
     "train.py": TRAIN,
     "data.ref": b"iris@v1.0.0\n",
     "requirements.txt": b"",
-    ".gitignore": b"data/\nmodel/\nrun.json\n",
+    ".gitignore": b"data/\nmodel/\nmodel-log/\nrun.json\n",
     "ci/release.sh": (DOCS / "ci/release.sh").read_bytes(),
 }
 WRITER = {
@@ -152,7 +158,8 @@ def test_a_tag_becomes_a_model_in_staging(forge: Forge) -> None:
     assert "untracked" not in run["code"] or run["code"]["untracked"] == 0
     [data] = run["data"]
     assert data["reference"] == "iris@v1.0.0"
-    assert [each["snapshot_id"] for each in run["outputs"]] == [version["snapshot_id"]]
+    made = {each["path"]: each["snapshot_id"] for each in run["outputs"]}
+    assert (set(made), made["model"]) == ({"model", "log"}, version["snapshot_id"])
     assert run["environment"]["lock_file"] == "requirements.txt"
 
     # The same tag again, on another forge, makes a run of its own; the version stays where it is.
