@@ -53,9 +53,10 @@ class Follow:
         self._target: Sighting | None = None
         self._leads_nowhere = False
         self._behind_since = 0.0
+        self._began_at = means.now()
         self._checked_at: float | None = None
         # Before anybody asked for it a node was not behind, however old what it leads to is.
-        self._unchanged_at = means.now() if is_new else None
+        self._unchanged_at = self._began_at if is_new else None
         self._poll_error: SnapsyncError | None = None
         self._step_error: SnapsyncError | None = None
         self._last_error: tuple[SnapsyncError, float] | None = None
@@ -354,6 +355,7 @@ class Follow:
             change=target.change if target else None,
             previous=record.previous,
             poll_seconds=self.poll_seconds,
+            began_at=self._began_at,
             checked_at=self._checked_at,
             error=error.to_json() if error else None,
             last_error=last_error.to_json() if last_error else None,

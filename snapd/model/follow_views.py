@@ -42,7 +42,8 @@ class FollowView:
 
     `behind_seconds` counts from the change of the registry, as far as that can be known; 0: what is
     live is that to which the reference led at the last poll. `error` is a `SnapsyncError.to_json()`
-    of what keeps it from getting on now, `last_error` of what last did.
+    of what keeps it from getting on now, `last_error` of what last did. `began_at` is since when
+    this daemon follows, `checked_at` when it last read the registry.
     """
 
     follow_id: str
@@ -63,6 +64,7 @@ class FollowView:
     change: Change | None = None
     previous: tuple[Release, ...] = ()
     poll_seconds: float = 0.0
+    began_at: float = 0.0
     checked_at: float | None = None
     error: dict[str, Any] | None = None
     last_error: dict[str, Any] | None = None

@@ -26,8 +26,9 @@ _GAUGES: tuple[_Number, ...] = (
     ),
     (
         "snapd_follow_checked_timestamp_seconds",
-        "When the reference was last looked up with success; 0 before the first time.",
-        lambda view: view.checked_at or 0.0,
+        "When the reference was last looked up with success; before the first time, since when"
+        " that has been tried.",
+        lambda view: view.checked_at or view.began_at,
     ),
     (
         "snapd_follow_poll_interval_seconds",

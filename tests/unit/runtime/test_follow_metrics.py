@@ -36,3 +36,9 @@ def test_a_follow_that_has_ended_is_shown_no_more() -> None:
     metrics.set_follows([FOLLOW])
     metrics.set_follows([])
     assert not [key for key in samples(metrics) if key[0].startswith("snapd_follow")]
+
+
+def test_a_registry_that_was_never_read_grows_old_from_the_beginning() -> None:
+    metrics = Metrics(version="1")
+    metrics.set_follows([replace(FOLLOW, checked_at=None, began_at=50.0)])
+    assert samples(metrics)[("snapd_follow_checked_timestamp_seconds", *WHO)] == 50
