@@ -20,6 +20,7 @@ from snapd.model.run_parts import Use
 from snapd.model.run_texts import render_yaml
 from snapd.model.runs import Run, time_in_run_id
 from snapd.model.units import parse_duration_seconds
+from snapd.model.uris import parse_store_uri
 from snapd.registry.names import LISTED_MAX, Registry
 from snapd.registry.runs import Runs
 
@@ -51,7 +52,7 @@ def show(context: Context, run_id: str, store: str, as_yaml: bool, openlineage: 
     if openlineage:
         from snapd.model.openlineage import events_of
 
-        events = events_of(run, store)
+        events = events_of(run, str(parse_store_uri(store)))
         if context.output.as_json and not context.output.events:
             context.output.print_json(events)
         else:

@@ -49,11 +49,13 @@ def plain_facts(values: Mapping[Any, Any], where: str) -> dict[str, Any]:
     Names become texts, dates texts, and NaN and the infinities words.
     """
     left = [VALUES_MAX]
-    return {_name(key): _plain(below, where, left) for key, below in values.items()}
+    return {_name(key): _plain(below, where, left, 1) for key, below in values.items()}
 
 
-def _plain(value: Any, where: str, left: list[int]) -> Any:
+def _plain(value: Any, where: str, left: list[int], depth: int) -> Any:
     left[0] -= 1
+    if depth > DEPTH_MAX:
+        raise UsageError(f"{where} is nested more than {DEPTH_MAX} deep")
     if left[0] < 0:
         # A few lines of YAML may stand for more values than memory holds.
         raise UsageError(
@@ -61,9 +63,9 @@ def _plain(value: Any, where: str, left: list[int]) -> Any:
             hint="Put them into a file of an output, and record that.",
         )
     if isinstance(value, Mapping):
-        return {_name(key): _plain(below, where, left) for key, below in value.items()}
+        return {_name(key): _plain(below, where, left, depth + 1) for key, below in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(below, where, left) for below in value]
+        return [_plain(below, where, left, depth + 1) for below in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value.isoformat() if isinstance(value, date) else value

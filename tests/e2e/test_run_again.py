@@ -313,3 +313,5 @@ def test_events_of_openlineage(project: Project) -> None:
     assert end["job"]["name"] == "src/train.py"
     both: Any = project.done("run", "show", "r7", "--openlineage", "--json").document
     assert both == [start, end]
+    named = project.done("run", "show", "r7", "--openlineage", "--store", f"{project.store}/")
+    assert named.stdout == ran.stdout, "a store has one name, however it is written"

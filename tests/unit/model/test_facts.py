@@ -63,7 +63,14 @@ def test_what_yaml_gives_becomes_what_json_carries() -> None:
 
 def test_what_stands_for_too_much_is_refused_before_it_is_made() -> None:
     value: list[Any] = [1]
-    for _ in range(60):
-        value = [value, value]
+    for _ in range(DEPTH_MAX - 2):
+        value = [value] * 8
     with pytest.raises(UsageError, match=f"more than {VALUES_MAX}"):
         plain_facts({"a": value}, "parameters")
+
+
+def test_what_is_nested_too_deep_for_our_own_stack_is_refused() -> None:
+    with pytest.raises(UsageError, match=f"more than {DEPTH_MAX} deep"):
+        plain_facts({"a": nested(100_000)}, "parameters")
+    with pytest.raises(UsageError, match="deep"):
+        plain_facts({"a": nested(DEPTH_MAX)}, "parameters")
