@@ -14,10 +14,10 @@ from functools import partial
 from typing import TypeVar
 
 import anyio
-from anyio import from_thread, to_thread
+from anyio import to_thread
 
 from snapd.actions.hook import Hook
-from snapd.actions.live import Means, at_link
+from snapd.actions.live import Means, at_link, is_sound
 from snapd.disk.live_link import LiveLink
 from snapd.model.errors import (
     ActionFailed,
@@ -31,7 +31,6 @@ from snapd.model.follow_views import FollowState, FollowView
 from snapd.model.follows import LINK, follow_id_of, pause_seconds
 from snapd.model.ids import SnapshotId
 from snapd.model.jobs import PullRequest
-from snapd.model.manifest import Manifest
 from snapd.model.references import parse_reference
 from snapd.model.releases import Change, Release, Sighting, changed_since
 
@@ -225,11 +224,11 @@ class Follow:
 
     async def _obtain(self, snapshot_id: SnapshotId) -> None:
         """Have the snapshot verified on this node; raises what its pull raises."""
-        if await self._pull(snapshot_id) or await self._in_thread(self._is_sound, snapshot_id):
+        if await self._pull(snapshot_id) or await self._is_sound(snapshot_id):
             return
         # What was damaged here is in the quarantine now: this pull fetches it.
         await self._pull(snapshot_id)
-        if not await self._in_thread(self._is_sound, snapshot_id):
+        if not await self._is_sound(snapshot_id):
             raise ActionFailed(f"{snapshot_id} was damaged in the cache again and again")
 
     async def _pull(self, snapshot_id: SnapshotId) -> bool:
@@ -240,14 +239,8 @@ class Follow:
         async with job.attached():
             return (await job.wait()).objects_fetched > 0
 
-    def _is_sound(self, snapshot_id: SnapshotId) -> bool:
-        """Compare the objects with what is known of them, and hash those that look changed."""
-        cache = self._means.cache
-        text = cache.manifests.load(snapshot_id)
-        if text is not None:
-            manifest = Manifest.parse(text, expected_id=snapshot_id)
-            cache.trust.check(manifest, manifest.objects(), from_thread.check_cancelled)
-        return cache.complete(snapshot_id) is not None
+    async def _is_sound(self, snapshot_id: SnapshotId) -> bool:
+        return await self._in_thread(is_sound, self._means.cache, snapshot_id)
 
     async def _switch(self, release: Release) -> None:
         before, cache, now = self.record, self._means.cache, self._means.now

@@ -1,4 +1,4 @@
-"""Where something is kept live: reached in a thread, as far as whoever asked for it may."""
+"""Where something is kept live: proven, and reached in a thread as far as whoever asked may."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
 from snapd.actions.pulls import Pulls
 from snapd.disk.cache import Cache
@@ -19,7 +19,9 @@ from snapd.disk.live_link import LiveLink, open_live_link
 from snapd.model.errors import DangerousDestination, TimedOut, UsageError
 from snapd.model.follow_records import FollowRecord
 from snapd.model.follows import LINK
+from snapd.model.ids import SnapshotId
 from snapd.model.leases import LeaseRequest
+from snapd.model.manifest import Manifest
 
 PLACES_AT_ONCE = 4
 """So many destinations are looked at side by side, and as many of callers."""
@@ -121,6 +123,18 @@ def _at_link(means: Means, record: FollowRecord, act: Callable[[LiveLink], T], *
         make=make,
     ) as link:
         return act(link)
+
+
+def is_sound(cache: Cache, snapshot_id: SnapshotId) -> bool:
+    """Compare the objects with what is known of them, and hash those that look changed; blocking.
+
+    What is damaged goes to the quarantine. For threads of anyio, which it lets be cancelled.
+    """
+    text = cache.manifests.load(snapshot_id)
+    if text is not None:
+        manifest = Manifest.parse(text, expected_id=snapshot_id)
+        cache.trust.check(manifest, manifest.objects(), from_thread.check_cancelled)
+    return cache.complete(snapshot_id) is not None
 
 
 def let_go(cache: Cache, dest: str) -> None:
