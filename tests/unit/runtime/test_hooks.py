@@ -8,6 +8,7 @@ import pytest
 
 from snapd.disk.processes import may_live
 from snapd.model.leases import ProcessMark
+from snapd.runtime import hooks
 from snapd.runtime.hooks import SAID_MAX_BYTES, run_hook
 
 
@@ -54,12 +55,15 @@ def alive(pid_file: Path) -> bool:
     return state != "Z" and may_live(ProcessMark(pid)) is not False
 
 
-async def test_one_that_takes_too_long_is_killed_with_all_it_started(tmp_path: Path) -> None:
+async def test_one_that_takes_too_long_is_killed_with_all_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "ASKED_TO_END_SECONDS", 0.1)
     child = tmp_path / "child"
     ran = await run_hook(
         ["/bin/sh", "-c", f"trap '' TERM; sleep 600 & echo $! >{child}; wait; sleep 600"],
         {},
-        timeout_seconds=0.3,
+        timeout_seconds=1.0,
     )
     assert ran.timed_out
     assert ran.status == -9
