@@ -18,6 +18,7 @@ import click
 
 from snapctl.context import Context
 from snapctl.frame import Decorated
+from snapctl.own_state import own_state
 from snapctl.registering import author_of
 from snapctl.stores import with_store
 from snapd.disk.catalog import OwnRecord
@@ -71,18 +72,9 @@ class Catalog:
             return cls(is_off=True, path=None)
         if "/" in word:
             return cls(is_off=False, path=Path(word).absolute())
-        directory = _state_directory(context)
+        directory = own_state(context.environment)
         name = f"{parse_name(word)}.jsonl"
         return cls(is_off=False, path=None if directory is None else directory / "catalog" / name)
-
-
-def _state_directory(context: Context) -> Path | None:
-    """Give the user's place for what outlives a cache; None without a home."""
-    for variable, below in (("XDG_STATE_HOME", ""), ("HOME", ".local/state")):
-        base = context.environment.get(variable, "")
-        if base.startswith("/"):
-            return Path(base) / below / "snapsync"
-    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import click
 from snapctl.context import Context
 from snapctl.frame import Decorated
 from snapctl.in_use import Seen
+from snapctl.own_state import own_state
 from snapctl.receipts import find_receipt
 from snapctl.registering import author_of, certified, with_registry
 from snapd.actions.publish import Certifier
@@ -195,9 +196,9 @@ def keep_for_later(
     missing = [{"path": name, "snapshot_id": None} for name in unpushed]
     document["outputs"] = [*document["outputs"], *missing]
     text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
-    for directory in (_kept_directory(context), Path.cwd(), Path(tempfile.gettempdir())):
-        if directory is None:
-            continue
+    state = own_state(context.environment)
+    own = [] if state is None else [state / "runs"]
+    for directory in (*own, Path.cwd(), Path(tempfile.gettempdir())):
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             place = _write_new(directory, run_id, text.encode())
@@ -207,14 +208,6 @@ def keep_for_later(
             if said := report.read_bytes():
                 _write_once(place.with_suffix(".reported"), said)
         return place
-    return None
-
-
-def _kept_directory(context: Context) -> Path | None:
-    for variable, below in (("XDG_STATE_HOME", ""), ("HOME", ".local/state")):
-        base = context.environment.get(variable, "")
-        if base.startswith("/"):
-            return Path(base) / below / "snapsync" / "runs"
     return None
 
 

@@ -3,8 +3,7 @@ that hold a content."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from snapd.model.ids import Digest, SnapshotId, digest_of
 from snapd.model.lineage import NamedVersion, Names
 from snapd.model.occurrences import Occurrence, occurrences
 from snapd.model.pushes import Push
+from snapd.registry.beginning import beginning
 from snapd.registry.names import Registry
 from snapd.registry.pushes import Pushes
 from snapd.registry.runs import Runs
@@ -66,8 +66,8 @@ class Search:
 async def known_of(registry: Registry, names: Names, snapshot_id: SnapshotId) -> Known:
     """Look a snapshot up among names, in the links of runs and in the record of pushes."""
     runs = Runs(registry)
-    made, more_made = await _first(runs.making(snapshot_id), RUNS_MAX)
-    used, more_used = await _first(runs.using(snapshot_id), RUNS_MAX)
+    made, more_made = await beginning(runs.making(snapshot_id), RUNS_MAX)
+    used, more_used = await beginning(runs.using(snapshot_id), RUNS_MAX)
     pushes, more_pushes = await Pushes(registry.documents).told_of(snapshot_id, PUSHES_MAX)
     versions = names.of(snapshot_id)
     said = [version.run for version in versions if version.run]
@@ -128,13 +128,3 @@ def _look_into(text: bytes, snapshot_id: SnapshotId, digest: Digest) -> Holding 
     if SnapshotId(digest_of(text)) != snapshot_id:
         return f"the manifest of {snapshot_id} is damaged"
     return Holding(snapshot_id, found, more)
-
-
-async def _first(walk: AsyncGenerator[str, None], limit: int) -> tuple[list[str], bool]:
-    found: list[str] = []
-    async with aclosing(walk) as items:
-        async for item in items:
-            if len(found) == limit:
-                return found, True
-            found.append(item)
-    return found, False

@@ -5,8 +5,6 @@ What leads on from a snapshot is found by listings of one prefix each, never by 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -31,6 +29,7 @@ from snapd.model.names import is_name
 from snapd.model.references import KINDS, NameKind
 from snapd.model.registry import REGISTRY_PREFIX
 from snapd.model.runs import LinkKind, Run
+from snapd.registry.beginning import beginning
 from snapd.registry.names import LISTED_MAX, Registry
 from snapd.registry.pushes import Pushes
 from snapd.registry.runs import Runs, link_key
@@ -62,7 +61,7 @@ async def read_names(registry: Registry, *, limit: int = LISTED_MAX) -> Names:
 
     reads = []
     for kind in KINDS:
-        names, kind_has_more = await _first(registry.names(kind), limit)
+        names, kind_has_more = await beginning(registry.names(kind), limit)
         more |= kind_has_more
         reads += [partial(read, kind, name) for name in names]
     found = await side_by_side(reads)
@@ -184,7 +183,7 @@ class Lineage:
     ) -> list[tuple[Edge, Node]]:
         kind: LinkKind = "made-by" if way == "up" else "used-by"
         prefix = link_key(kind, snapshot_id, "x").removeprefix(REGISTRY_PREFIX)[:-1]
-        keys, _ = await _first(self._documents.keys(prefix), room + 1)
+        keys, _ = await beginning(self._documents.keys(prefix), room + 1)
         linked = [run_id for key in keys if is_name(run_id := key.removeprefix(prefix))]
         said = [each.run for each in self.names.of(snapshot_id) if each.run and way == "up"]
         reads = [partial(self.run, run_id) for run_id in dict.fromkeys([*linked, *said])]
@@ -209,7 +208,7 @@ class Lineage:
         self, snapshot_id: SnapshotId, way: Way, room: int
     ) -> list[tuple[Edge, Node]]:
         listed = self._pushes.of if way == "up" else self._pushes.after
-        pushes, _ = await _first(listed(snapshot_id), room + 1)
+        pushes, _ = await beginning(listed(snapshot_id), room + 1)
         others = [push.parent_id if way == "up" else push.snapshot_id for push in pushes]
         key = snapshot_node(snapshot_id).key
         found = []
@@ -218,13 +217,3 @@ class Lineage:
             ends = (node.key, key) if way == "up" else (key, node.key)
             found.append((Edge(*ends, "revision"), node))
         return found
-
-
-async def _first(walk: AsyncGenerator[T, None], limit: int) -> tuple[list[T], bool]:
-    found: list[T] = []
-    async with aclosing(walk) as items:
-        async for item in items:
-            if len(found) == limit:
-                return found, True
-            found.append(item)
-    return found, False
