@@ -66,3 +66,9 @@ def store(made: Sample, tmp_path: Path) -> str:
         (root / key).parent.mkdir(parents=True, exist_ok=True)
         (root / key).write_bytes(data)
     return f"file://{root}"
+
+
+@pytest.fixture
+def file_store(tmp_path: Path) -> str:
+    """Give the URI of a directory that becomes a store."""
+    return f"file://{tmp_path}/store"

@@ -24,11 +24,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, s3_store: Callable[[],
     return f"file://{tmp_path}/store" if request.param == "file" else s3_store()
 
 
-@pytest.fixture
-def file_store(tmp_path: Path) -> str:
-    return f"file://{tmp_path}/store"
-
-
 def done(host: Host, *words: str | Path, store: str) -> Any:
     """Run a command that must succeed and give its JSON document."""
     ran = host.snapctl(*words, "--store", store, "--json")
