@@ -72,10 +72,13 @@ class Forking:
 
 
 @contextmanager
-def forking() -> Iterator[Forking]:
-    """Start the process that forks; it ends with the block."""
+def forking(*modules: str, environment: Mapping[str, str] | None = None) -> Iterator[Forking]:
+    """Start the process that forks, which loads further `modules`; it ends with the block."""
     with subprocess.Popen(
-        [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", __name__, *modules],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **(environment or {})},
     ) as process:
         yield Forking(process)
         assert process.stdin is not None
@@ -88,7 +91,7 @@ def main() -> None:
 
     for module in pkgutil.iter_modules(snapctl.commands.__path__, "snapctl.commands."):
         importlib.import_module(module.name)
-    for name in _LOADED:
+    for name in (*_LOADED, *sys.argv[1:]):
         importlib.import_module(name)
     answers = os.fdopen(os.dup(1), "wb")
     for line in sys.stdin.buffer:
