@@ -358,7 +358,7 @@ class Follow:
             polls=self._polls,
             poll_failures=self._poll_failures,
             has_hook=bool(record.follow.hook),
-            hook_running=self._hook.runs,
+            hook_running=self._hook.runs or record.hook_due,
             hook_failures=self._hook.failures,
             hook=self._hook.result,
         )

@@ -43,7 +43,8 @@ class FollowView:
     `behind_seconds` counts from the change of the registry, as far as that can be known; 0: what is
     live is that to which the reference led at the last poll. `error` is a `SnapsyncError.to_json()`
     of what keeps it from getting on now, `last_error` of what last did. `began_at` is since when
-    this daemon follows, `checked_at` when it last read the registry.
+    this daemon follows, `checked_at` when it last read the registry. `hook_running`: it runs, or is
+    about to.
     """
 
     follow_id: str

@@ -26,6 +26,7 @@ from snapd.model.errors import (
     UsageError,
     VersionNotFound,
 )
+from snapd.model.follow_records import FollowRecord
 from snapd.model.follows import FOLLOWS_OF_A_USER_MAX, FollowRequest, follow_id_of
 from snapd.model.layout import object_key
 from snapd.model.settings import FollowSettings
@@ -425,6 +426,23 @@ async def test_the_hook_is_told_and_its_failure_changes_nothing(
             f"iris@production v1.0.0 {ONE.id} - {dest}/current {log}",
             f"iris@production v2.0.0 {TWO.id} {ONE.id} {dest}/current {log}",
         ]
+
+
+async def test_who_waits_for_the_hook_sees_it_from_the_switch_on(
+    tmp_path: Path, memory: MemoryStore, dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with following_node(tmp_path, memory, follow(dest, hook=("/bin/true",))) as bench:
+        real, seen = bench.cache.follows.keep, []
+
+        def keep(record: FollowRecord) -> None:
+            view = bench.view()
+            seen.append((view.version, view.hook_running))
+            real(record)
+
+        monkeypatch.setattr(bench.cache.follows, "keep", keep)
+        await two_versions(bench)
+        await bench.until(lambda view: view.hook and not view.hook_running)
+        assert ("v1.0.0", True) in seen
 
 
 async def test_a_hook_that_a_death_cut_short_is_run_by_the_next_daemon(
