@@ -60,6 +60,7 @@ class Destination:
         self._descent = Descent(root_fd)
         self._fresh_root: bytes | None = b"" if fresh else None
         self._aside: tuple[bytes, int] | None = None
+        self._resumed = False
 
     def close(self) -> None:
         """Let go of all directories but the root, which is the caller's."""
@@ -92,6 +93,7 @@ class Destination:
             return
         os.fchmod(fd, _OWNER_ALL)
         self._enter_aside(names[0], fd)
+        self._resumed = True
 
     def _enter_aside(self, name: bytes, fd: int) -> None:
         self._descent.close()
@@ -108,6 +110,16 @@ class Destination:
         self.close()
         self._descent = Descent(self.root_fd)
         os.rmdir(name, dir_fd=self.root_fd)
+
+    def settle_after_failure(self) -> None:
+        """Give the files that were made their final places, so that none are hidden on a full disk.
+
+        Only while no file is being made. What a killed checkout left half-done stays aside, for
+        the next one to go on with.
+        """
+        if not self._resumed:
+            with suppress(OSError):
+                self.settle()
 
     def at(self, directory: bytes) -> int:
         """Give the descriptor of a directory, valid until the next call."""

@@ -75,6 +75,7 @@ class LayingOut:
         self._options = options
         self._progress = Tally(manifest, on_progress)
         self._stop = threading.Event()
+        self._shared_out = False
         self._placing = Placing(
             _file_mode(options.mode), verify=options.verify, on_bytes=self._on_bytes
         )
@@ -92,10 +93,13 @@ class LayingOut:
     def __enter__(self) -> LayingOut:
         return self
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(self, failure: object, *_: object) -> None:
         self._stop.set()
         if self._pool is not None:
             self._pool.shutdown(wait=True)
+        # A process that was ended in the middle may have left a name before its bytes.
+        if failure is not None and not self._shared_out:
+            self._target.settle_after_failure()
 
     def lay_out_all(self) -> None:
         """Make every directory and every file; on return all bytes are at their final names."""
@@ -143,6 +147,7 @@ class LayingOut:
         files = FreshFiles(self._manifest, self._source, self._target, make)
         files.cut(directories)
         left: list[Stretch] = []
+        self._shared_out = True
         with closing(self._worked(files)) as answers:
             for answer in answers:
                 if answer is not None:
@@ -154,6 +159,7 @@ class LayingOut:
                     if first + done < end:
                         left.append(Stretch(first + done, end))
                 self._progress.tell()
+        self._shared_out = False
         for first, end in left:
             self._lay_out(
                 line for line in self._manifest.lines_between(first, end) if line.startswith(b"F")

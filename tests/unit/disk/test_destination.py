@@ -192,6 +192,22 @@ def test_only_what_is_alone_and_its_own_is_resumed(
     assert (tmp_path / "half").exists() is resumes
 
 
+def test_a_failure_hides_nothing_that_is_whole_and_shows_nothing_that_a_kill_left_half(
+    tmp_path: Path,
+) -> None:
+    with open_destination(tmp_path / "d", 0o755) as target:
+        target.step_aside()
+        os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=target.at(b"")))
+        target.settle_after_failure()
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["f"]
+
+    (tmp_path / "e/.snapsync-01234567/half").mkdir(parents=True)
+    with open_destination(tmp_path / "e", 0o755) as target:
+        target.resume(lambda _path: False)
+        target.settle_after_failure()
+    assert [path.name for path in (tmp_path / "e").iterdir()] == [".snapsync-01234567"]
+
+
 def test_a_link_in_the_place_of_what_is_left_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "d").mkdir()
