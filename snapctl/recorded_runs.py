@@ -25,7 +25,7 @@ from snapd.actions.publish import Certifier
 from snapd.actions.record import look_up, record_run
 from snapd.model.errors import Interrupted, RunExists, SnapsyncError
 from snapd.model.names import parse_name
-from snapd.model.references import Resolved, parse_reference
+from snapd.model.references import Reference, Resolved, parse_reference
 from snapd.model.registry import Author
 from snapd.model.runs import Run, new_run_id
 from snapd.model.uris import parse_store_uri
@@ -155,7 +155,7 @@ def used_data(context: Context, seen: list[Seen]) -> tuple[Named, ...]:
             each.snapshot_id,
             _from_here(each.path),
             each.store,
-            parse_reference(each.reference) if each.reference else None,
+            _reference(each.reference),
             is_proven=each.is_pulled,
         )
         for each in (_with_store(context, one) for one in seen)
@@ -170,11 +170,19 @@ def _with_store(context: Context, seen: Seen) -> Seen:
     return seen
 
 
+def _reference(noted: str | None) -> Reference | None:
+    """Read a reference of a note, which any process below the command can have written."""
+    with suppress(SnapsyncError):
+        return parse_reference(noted) if noted else None
+    return None
+
+
 def _from_here(path: str | None) -> str | None:
     """Name a path as the command would: below the working directory it is relative."""
     if not path or not path.isprintable():
         return None
-    with suppress(ValueError):
+    # The command may have removed the working directory.
+    with suppress(ValueError, OSError):
         return str(Path(path).relative_to(Path.cwd()))
     return path
 
@@ -198,8 +206,9 @@ def keep_for_later(
     text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
     state = own_state(context.environment)
     own = [] if state is None else [state / "runs"]
-    for directory in (*own, Path.cwd(), Path(tempfile.gettempdir())):
+    for directory in (*own, Path(), Path(tempfile.gettempdir())):
         try:
+            directory = directory.absolute()
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             place = _write_new(directory, run_id, text.encode())
         except OSError:

@@ -16,7 +16,7 @@ import click
 
 from snapctl.context import Context
 from snapctl.frame import config_option, store_option, verb
-from snapctl.in_use import LeaseWatch, given_tree, merged, read_notes
+from snapctl.in_use import LeaseWatch, Seen, given_tree, merged, read_notes
 from snapctl.recorded_runs import (
     chosen_run_id,
     data_options,
@@ -213,25 +213,20 @@ class _Wrapped:
                 "started_at": format_moment(began_at),
                 "ended_at": format_moment(began_at + time.monotonic() - began),
             }
-            seen = merged(
-                [*given_tree(self.context.environment), *watch.seen(), *read_notes(notes)]
-            )
-            named = {each.named for each in self.data}
-            data = (
-                *self.data,
-                *used_data(self.context, [each for each in seen if each.snapshot_id not in named]),
-            )
-            written = WrittenRun(
-                self.run_id, data, known={**self.known, **times, "exit_status": status}
-            )
-            return self._record(written, report, status)
+            known = {**self.known, **times, "exit_status": status}
+            written = WrittenRun(self.run_id, self.data, known=known)
+            seen = [*given_tree(self.context.environment), *watch.seen(), *read_notes(notes)]
+            return self._record(written, seen, report, status)
 
-    def _record(self, written: WrittenRun, report: Path, status: int) -> int:
+    def _record(self, written: WrittenRun, seen: list[Seen], report: Path, status: int) -> int:
         """Record it; if that fails, keep what there is and say where. Gives the exit code."""
         context, options = self.context, self.options
         recorded: Run | None = None
         unpushed: dict[str, str] = {}
         try:
+            named = {each.named for each in self.data}
+            used = [each for each in merged(seen) if each.snapshot_id not in named]
+            written = replace(written, data=(*written.data, *used_data(context, used)))
             told = read_report(report)
             unpushed = {**self.paths, **told.paths} if status == 0 else {}
             written = _with_report(written, told)

@@ -286,6 +286,28 @@ def test_what_could_not_be_recorded_is_kept_and_recorded_later(
     assert f"kept in {place}" in ran.stderr
 
 
+def test_whatever_the_command_did_to_its_surroundings_the_run_is_recorded_or_kept(
+    host: Host, file_store: str, tmp_path: Path
+) -> None:
+    data = push(host, tmp_path, file_store, "petals")
+    notes = ("not a reference", "iris@v1.0.0\x1b", "")
+    lines = [json.dumps({"snapshot_id": data, "path": "in", "reference": each}) for each in notes]
+    script = f"printf '%s\\n' {shlex.join(lines)} > $SNAPSYNC_RUN_DATA; rm -r \"$PWD\""
+    for run_id, more, homeless in (
+        ("r1", "", {}),
+        ("r2", "; echo { > $SNAPSYNC_RUN_FILE", {"HOME": "/dev/null", "TMPDIR": str(tmp_path)}),
+    ):
+        gone = write_files(tmp_path / run_id, {"x": b""})
+        words = ("run", "--run-id", run_id, "--store", file_store, "--", "sh", "-c", script + more)
+        ran = in_directory(host, gone, "snapctl", *words, **homeless)
+        assert (ran.code, "Traceback" in ran.stderr) == (0, False), ran.stderr
+    assert done(host, "run", "show", "r1", store=file_store)["data"] == [
+        {"snapshot_id": data, "path": "in"}
+    ]
+    assert "NOT RECORDED" in ran.stderr
+    assert json.loads((tmp_path / "r2.json").read_bytes())["data"][0]["snapshot_id"] == data
+
+
 def test_many_processes_that_record_at_once_lose_nothing(
     cloud_host: Host, s3_store: Callable[[], str], tmp_path: Path
 ) -> None:
