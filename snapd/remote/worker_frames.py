@@ -58,7 +58,7 @@ def receive(connection: socket.socket) -> Iterator[Message]:
 
 
 def values_of(origin: Origin) -> tuple[str, ...]:
-    """Take an origin apart; `Origin(*values)` is the same again, for all but uploads."""
+    """Take an origin apart; `origin_of` makes the same again, for all but uploads."""
     return (
         origin.base_url,
         origin.region,
@@ -67,6 +67,12 @@ def values_of(origin: Origin) -> tuple[str, ...]:
         origin.token,
         origin.ca_file,
     )
+
+
+def origin_of(values: tuple[str, ...]) -> Origin:
+    """Put an origin together from what `values_of` took apart."""
+    base_url, region, access_key, secret_key, token, ca_file = values
+    return Origin(base_url, region, access_key, secret_key, token, ca_file)
 
 
 def answer_of(reply: Reply, target: str) -> Message:

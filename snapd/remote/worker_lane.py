@@ -13,7 +13,7 @@ from snapd.model.settings import TransferSettings
 from snapd.remote.base import Packed, Sink, SmallSink
 from snapd.remote.curl_lane import Channel, Lane, Part
 from snapd.remote.exchanges import Origin, Request
-from snapd.remote.worker_frames import Message, answer_of, frame
+from snapd.remote.worker_frames import Message, answer_of, frame, origin_of
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class FarEnd:
     ) -> None:
         if values not in self._origins:
             # Credentials changed, or another store's turn: one at a time is kept.
-            self._origins = {values: Origin(*values)}
+            self._origins = {values: origin_of(values)}
         requests, sinks = [], []
         for target, *packed in items:
             sink = self._make_sink(tuple(packed))

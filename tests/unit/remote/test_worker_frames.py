@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from snapd.model.errors import DigestMismatch
 from snapd.remote.exchanges import Origin, Reply
-from snapd.remote.worker_frames import Frames, answer_of, frame, reply_of, values_of
+from snapd.remote.worker_frames import Frames, answer_of, frame, origin_of, reply_of, values_of
 
 MESSAGES = st.lists(st.tuples(st.text(), st.integers(), st.binary(), st.lists(st.integers())))
 
@@ -24,7 +24,7 @@ def test_messages_arrive_whole_however_they_are_cut(messages: list[Any], piece_b
 
 def test_an_origin_is_the_same_again() -> None:
     origin = Origin("https://host", "here", "key", "secret", "token", "/ca.pem")
-    again = Origin(*values_of(origin))
+    again = origin_of(values_of(origin))
     assert values_of(again) == values_of(origin)
 
 
