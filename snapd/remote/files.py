@@ -302,7 +302,10 @@ class StoreFiles:
         of other tools stay unseen.
         """
         if not os.path.isdir(self.root):
-            raise self._absent(prefix)
+            # The directory may be made by another writer right now.
+            absent = self._absent(prefix)
+            if isinstance(absent, StoreMissing):
+                raise absent
         above = prefix.rpartition("/")[0]
         if not above:
             yield from self._walk("", prefix, check)
