@@ -18,7 +18,7 @@ from snapd.model.errors import (
     TimedOut,
 )
 from snapd.model.follows import pause_seconds
-from snapd.model.references import Reference, Resolved
+from snapd.model.references import Reference
 from snapd.model.releases import Sighting
 from snapd.registry.names import Registry, dataset_key, model_key
 from snapd.remote.base import RemoteStore
@@ -66,16 +66,9 @@ def keys_behind(reference: Reference) -> tuple[str, ...]:
 
 
 async def sight(store: RemoteStore, reference: Reference) -> Sighting:
-    """Find where a reference leads now, and which change made it so; raises as `resolve` does."""
-    registry = Registry(store)
-    resolved: Resolved = await registry.resolve(reference)
-    if resolved.kind == "model":
-        return Sighting(
-            resolved, change_behind(await registry.model(resolved.name), resolved.version)
-        )
-    return Sighting(
-        resolved, change_behind(await registry.dataset(resolved.name), resolved.version)
-    )
+    """Find where a reference leads now, and which change made it so; raises as `look_up` does."""
+    resolved, document = await Registry(store).look_up(reference)
+    return Sighting(resolved, change_behind(document, resolved.version))
 
 
 class Watch:

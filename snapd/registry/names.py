@@ -24,6 +24,7 @@ from snapd.model.names import is_name, parse_name
 from snapd.model.references import KINDS, NameKind, Reference, Resolved
 from snapd.model.registry import REGISTRY_PREFIX, Author
 from snapd.model.versions import Version
+from snapd.registry.beginning import beginning
 from snapd.registry.documents import Documents
 from snapd.remote.base import RemoteStore
 
@@ -143,7 +144,11 @@ class Registry:
         return await self.documents.change(model_key(name), parse, apply, author.token)
 
     async def resolve(self, reference: Reference) -> Resolved:
-        """Find the snapshot that a reference leads to now.
+        """Find the snapshot that a reference leads to now; raises what `look_up` raises."""
+        return (await self.look_up(reference))[0]
+
+    async def look_up(self, reference: Reference) -> tuple[Resolved, Dataset | Model]:
+        """Find where a reference leads now, and give the document that says so.
 
         Raises `NameNotFound` and `VersionNotFound` naming the nearest, and `InvalidReference` if a
         dataset and a model of that name both have such a version.
@@ -153,15 +158,15 @@ class Registry:
             found.append(model)
             if isinstance(reference.selector, str):
                 # Datasets have neither stages nor aliases: this is all there is to read.
-                return model.resolve(reference)
+                return model.resolve(reference), model
         if reference.kind != "model" and (dataset := await self.find_dataset(reference.name)):
             found.append(dataset)
         if not found:
             raise await self._not_found(reference.name, reference.kind)
-        led = []
+        led: list[tuple[Resolved, Dataset | Model]] = []
         for each in found:
             try:
-                led.append(each.resolve(reference))
+                led.append((each.resolve(reference), each))
             except VersionNotFound:
                 if len(found) == 1:
                     raise
@@ -170,7 +175,7 @@ class Registry:
                 f"{reference.name} is a dataset and a model, and both have {reference.selector}",
                 hint=f"Say which: dataset:{reference} or model:{reference}.",
             )
-        return led[0] if led else found[0].resolve(reference)
+        return led[0] if led else (found[0].resolve(reference), found[0])
 
     async def names(self, kind: NameKind) -> AsyncGenerator[str, None]:
         """List the names of a kind in byte order, page by page as the store gives them."""
@@ -230,21 +235,12 @@ class Registry:
             return replace(shorter, archived=Archived(page.events[-1].number, digest))
         return shorter
 
-    async def _some_names(self, kind: NameKind) -> list[str]:
-        found: list[str] = []
-        async with aclosing(self.names(kind)) as names:
-            async for name in names:
-                found.append(name)
-                if len(found) >= LISTED_MAX:
-                    break
-        return found
-
     async def _not_found(self, name: str, kind: NameKind | None) -> NameNotFound:
         known: list[str] = []
         # Who may read a document may not be allowed to list them; then nothing is suggested.
         with suppress(SnapsyncError):
             for each in KINDS if kind is None else (kind,):
-                known += await self._some_names(each)
+                known += (await beginning(self.names(each), LISTED_MAX))[0]
         near = await to_thread.run_sync(nearest, name, known)
         said = f" (did you mean {', '.join(near)}?)" if near else ""
         what = f"{kind} {name!r}" if kind else f"dataset or model {name!r}"

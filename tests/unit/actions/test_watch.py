@@ -131,15 +131,15 @@ async def test_a_defect_is_told_and_ends_nothing(monkeypatch: pytest.MonkeyPatch
     memory = MemoryStore(STORE)
     await publish(memory, ONE, 1)
     failing = [True]
-    real = Registry.resolve
+    real = Registry.look_up
 
-    async def resolve(self: Registry, reference: Reference) -> object:
+    async def look_up(self: Registry, reference: Reference) -> object:
         if failing:
             failing.clear()
             raise ZeroDivisionError
         return await real(self, reference)
 
-    monkeypatch.setattr(Registry, "resolve", resolve)
+    monkeypatch.setattr(Registry, "look_up", look_up)
     async with watching(memory, "dataset:imagenet@v1.0.0") as (_, ear):
         outcome, polled = await ear.next()
         assert getattr(outcome, "code", "") == "internal_error"
