@@ -6,11 +6,11 @@ import os
 import pwd
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
-import anyio
 import click
 
 from snapctl.context import Context
@@ -22,13 +22,12 @@ from snapd.actions.verify import VerifyProgress
 from snapd.model.errors import Interrupted, RegistryUnreadable, UsageError
 from snapd.model.references import NameKind
 from snapd.model.registry import Author
+from snapd.registry.beginning import beginning
 from snapd.registry.names import Registry
+from snapd.registry.side_by_side import side_by_side
 from snapd.remote.base import RemoteStore
 
 T = TypeVar("T")
-
-LISTED_AT_ONCE = 16
-"""Documents that a listing reads side by side."""
 
 
 class VerbGroup(click.Group, HelpEnding):
@@ -71,18 +70,25 @@ def with_registry(context: Context, store: str, action: Callable[[Registry], Awa
     return with_store(context, store, run)
 
 
+@contextmanager
+def check_meter(context: Context, what: str) -> Iterator[Callable[[VerifyProgress], None]]:
+    """Give a function that shows how many objects have been looked for, if it takes a while."""
+    with late_meter(context, f"check {what}") as show:
+
+        def on_progress(now: VerifyProgress) -> None:
+            text = f"{now.files_done} of {now.files_total} objects"
+            show(text, now.files_done, now.files_total)
+
+        yield on_progress
+
+
 def certified(
     context: Context, store: str, what: str, deep: bool, action: Callable[..., Awaitable[T]]
 ) -> T:
     """Run `action(registry, certifier)` while a meter shows how far the proof is."""
     settings = context.settings().transfer
     try:
-        with late_meter(context, f"check {what}") as show:
-
-            def on_progress(now: VerifyProgress) -> None:
-                text = f"{now.files_done} of {now.files_total} objects"
-                show(text, now.files_done, now.files_total)
-
+        with check_meter(context, what) as on_progress:
             certifier = Certifier(settings, on_progress, deep=deep)
             return with_registry(context, store, lambda registry: action(registry, certifier))
     except KeyboardInterrupt:
@@ -102,21 +108,14 @@ def listed(
     """
 
     async def run(registry: Registry) -> tuple[list[dict[str, Any]], bool]:
-        names, more = await _first(registry.names(kind), limit)
-        rows: dict[str, dict[str, Any]] = {}
-        limiter = anyio.CapacityLimiter(LISTED_AT_ONCE)
+        async def look(name: str) -> dict[str, Any]:
+            try:
+                return await describe(registry, name)
+            except RegistryUnreadable as error:
+                return {"name": name, "error": error.to_json()}
 
-        async def look(name: str) -> None:
-            async with limiter:
-                try:
-                    rows[name] = await describe(registry, name)
-                except RegistryUnreadable as error:
-                    rows[name] = {"name": name, "error": error.to_json()}
-
-        async with anyio.create_task_group() as group:
-            for name in names:
-                group.start_soon(look, name)
-        return [rows[name] for name in names], more
+        names, more = await beginning(registry.names(kind), limit)
+        return await side_by_side([partial(look, name) for name in names]), more
 
     return with_registry(context, store, run)
 
@@ -158,16 +157,6 @@ def read_values(pairs: tuple[str, ...], option: str) -> dict[str, str]:
             raise UsageError(f"{option} names {name.strip()[:80]!r} twice")
         values[name.strip()] = value
     return values
-
-
-async def _first(names: AsyncGenerator[str, None], limit: int) -> tuple[list[str], bool]:
-    found: list[str] = []
-    async with aclosing(names):
-        async for name in names:
-            if len(found) == limit:
-                return found, True
-            found.append(name)
-    return found, False
 
 
 def _user_at_host() -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
-import anyio
 import click
 
 from snapctl.context import Context
 from snapctl.frame import config_option, store_option, verb
 from snapctl.references import resolve_here
-from snapctl.registering import LISTED_AT_ONCE, limit_option, one_line, with_registry
+from snapctl.registering import limit_option, one_line, with_registry
 from snapd.model.errors import RegistryUnreadable, UsageError
 from snapd.model.names import parse_name
 from snapd.model.receipts import parse_moment
@@ -23,6 +23,7 @@ from snapd.model.units import parse_duration_seconds
 from snapd.model.uris import parse_store_uri
 from snapd.registry.names import LISTED_MAX, Registry
 from snapd.registry.runs import Runs
+from snapd.registry.side_by_side import side_by_side
 
 _IDS_MAX = 1_000_000
 
@@ -210,22 +211,17 @@ class _Listed:
         return run.happened_at() if isinstance(run, Run) else 0.0
 
     async def _read_all(self, run_ids: list[str]) -> None:
-        limiter = anyio.CapacityLimiter(LISTED_AT_ONCE)
-
-        async def read(run_id: str) -> None:
-            async with limiter:
-                try:
-                    run = await self._runs.find(run_id)
-                except RegistryUnreadable as error:
-                    self._read[run_id] = error
-                    return
-                if run is not None:
-                    self._read[run_id] = run
+        async def read(run_id: str) -> Run | RegistryUnreadable | None:
+            try:
+                return await self._runs.find(run_id)
+            except RegistryUnreadable as error:
+                return error
 
         for start in range(0, len(run_ids), 1000):
-            async with anyio.create_task_group() as group:
-                for run_id in run_ids[start : start + 1000]:
-                    group.start_soon(read, run_id)
+            some = run_ids[start : start + 1000]
+            found = await side_by_side([partial(read, run_id) for run_id in some])
+            known = zip(some, found, strict=True)
+            self._read |= {run_id: run for run_id, run in known if run is not None}
 
 
 def _print(context: Context, listed: _Listed) -> None:

@@ -12,12 +12,10 @@ from snapctl.context import Context
 from snapctl.file_hash import hash_of
 from snapctl.frame import config_option, store_option, verb
 from snapctl.recorded_runs import opened
-from snapctl.registering import with_registry
+from snapctl.registering import check_meter, with_registry
 from snapctl.repositories import look_for_commit
 from snapctl.surroundings import python_of
-from snapctl.walking import late_meter
 from snapd.actions.check_run import SnapshotChecks
-from snapd.actions.verify import VerifyProgress
 from snapd.model.errors import Interrupted, RunDiffers
 from snapd.model.names import parse_name
 from snapd.model.run_checks import (
@@ -107,11 +105,7 @@ def _check_store(
 ) -> tuple[Run, list[Check]]:
     settings = context.settings()
     try:
-        with late_meter(context, f"check {run_id}") as show:
-
-            def on_progress(now: VerifyProgress) -> None:
-                text = f"{now.files_done} of {now.files_total} objects"
-                show(text, now.files_done, now.files_total)
+        with check_meter(context, run_id) as on_progress:
 
             async def check(registry: Registry) -> tuple[Run, list[Check]]:
                 run = await Runs(registry).run(run_id)

@@ -80,6 +80,10 @@ class Run:
         """Tell whether the snapshot is among the outputs."""
         return any(each.snapshot_id == snapshot_id for each in self.outputs)
 
+    def is_linked(self, kind: LinkKind, snapshot_id: SnapshotId) -> bool:
+        """Tell whether a link of that kind, from that snapshot, says the truth."""
+        return self.uses(snapshot_id) if kind == "used-by" else self.makes(snapshot_id)
+
     def links(self) -> list[tuple[LinkKind, SnapshotId]]:
         """Name each link that has to be there before the record is."""
         used: set[tuple[LinkKind, SnapshotId]] = {

@@ -25,14 +25,12 @@ from snapd.model.lineage import (
     versions_of,
 )
 from snapd.model.models import Model
-from snapd.model.names import is_name
 from snapd.model.references import KINDS, NameKind
-from snapd.model.registry import REGISTRY_PREFIX
 from snapd.model.runs import LinkKind, Run
 from snapd.registry.beginning import beginning
 from snapd.registry.names import LISTED_MAX, Registry
 from snapd.registry.pushes import Pushes
-from snapd.registry.runs import Runs, link_key
+from snapd.registry.runs import Runs
 from snapd.registry.side_by_side import side_by_side
 
 T = TypeVar("T")
@@ -76,7 +74,6 @@ class Lineage:
 
     def __init__(self, registry: Registry, names: Names) -> None:
         self.names = names
-        self._documents = registry.documents
         self._runs = Runs(registry)
         self._pushes = Pushes(registry.documents)
         self._known: dict[str, Node] = {}
@@ -182,9 +179,7 @@ class Lineage:
         self, snapshot_id: SnapshotId, way: Way, room: int
     ) -> list[tuple[Edge, Node]]:
         kind: LinkKind = "made-by" if way == "up" else "used-by"
-        prefix = link_key(kind, snapshot_id, "x").removeprefix(REGISTRY_PREFIX)[:-1]
-        keys, _ = await beginning(self._documents.keys(prefix), room + 1)
-        linked = [run_id for key in keys if is_name(run_id := key.removeprefix(prefix))]
+        linked, _ = await beginning(self._runs.linked(kind, snapshot_id), room + 1)
         said = [each.run for each in self.names.of(snapshot_id) if each.run and way == "up"]
         reads = [partial(self.run, run_id) for run_id in dict.fromkeys([*linked, *said])]
         nodes = [
@@ -202,7 +197,7 @@ class Lineage:
         """Tell whether the record, which alone counts, says what a link to it says."""
         if (record := self._records.get(node.title)) is None:
             return "error" in node.details
-        return record.uses(snapshot_id) if kind == "used-by" else record.makes(snapshot_id)
+        return record.is_linked(kind, snapshot_id)
 
     async def _revisions_of(
         self, snapshot_id: SnapshotId, way: Way, room: int

@@ -27,6 +27,7 @@ from snapd.model.pushes import (
     render_location,
 )
 from snapd.model.registry import REGISTRY_PREFIX
+from snapd.registry.beginning import beginning
 from snapd.registry.documents import Documents
 from snapd.registry.side_by_side import side_by_side
 from snapd.remote.base import Put
@@ -97,14 +98,8 @@ class Pushes:
 
         A document that can't be read is told without who did it.
         """
-        found: list[PushName] = []
-        more = False
         prefix = of_prefix(snapshot_id)
-        async with aclosing(self._names(prefix)) as names:
-            async for name in names:
-                if more := len(found) == limit:
-                    break
-                found.append(name)
+        found, more = await beginning(self._names(prefix), limit)
 
         async def read(name: PushName) -> Push:
             key = f"{REGISTRY_PREFIX}{prefix}{name}"
@@ -118,13 +113,8 @@ class Pushes:
 
     async def heads(self) -> tuple[list[Push], bool]:
         """Tell the newest push of each location; and whether there are more locations."""
-        digests: list[str] = []
-        more = False
-        async with aclosing(self._documents.keys(LOCATIONS_PREFIX)) as keys:
-            async for key in keys:
-                if more := len(digests) == LOCATIONS_MAX:
-                    break
-                digests.append(key.removeprefix(LOCATIONS_PREFIX))
+        keys, more = await beginning(self._documents.keys(LOCATIONS_PREFIX), LOCATIONS_MAX)
+        digests = [key.removeprefix(LOCATIONS_PREFIX) for key in keys]
 
         async def head(digest: str) -> Push | None:
             async with aclosing(self._names(in_prefix(digest))) as names:

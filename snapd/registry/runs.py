@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from functools import partial
+from itertools import compress
 
-import anyio
 from anyio import to_thread
 
 from snapd.model.datasets import nearest
@@ -26,11 +27,11 @@ from snapd.model.names import is_name, parse_name
 from snapd.model.receipts import format_moment, parse_moment
 from snapd.model.registry import CLOCK_BEHIND_MAX_SECONDS, REGISTRY_PREFIX
 from snapd.model.runs import LinkKind, Run, render_link
+from snapd.registry.beginning import beginning
 from snapd.registry.names import LISTED_MAX, Registry
+from snapd.registry.side_by_side import READ_AT_ONCE, side_by_side
 
 _RUNS, _LINKS = "runs/", "links/"
-_LINKS_AT_ONCE = 16
-_READ_AT_ONCE = 16
 _DAY_CHARACTERS = 8
 """Of an ID that sorts by time, so many name the day."""
 
@@ -85,21 +86,16 @@ class Runs:
         if (existing := await self.find(run.run_id)) is not None:
             return self._same(existing, run)
         _check_clock(run)
-        limiter = anyio.CapacityLimiter(_LINKS_AT_ONCE)
 
         async def link(kind: LinkKind, snapshot_id: SnapshotId) -> None:
-            async with limiter:
-                key = link_key(kind, snapshot_id, run.run_id)
-                # One that is there already is of an earlier try.
-                await self._documents.create(key, render_link(kind, snapshot_id, run.run_id))
+            key = link_key(kind, snapshot_id, run.run_id)
+            # One that is there already is of an earlier try.
+            await self._documents.create(key, render_link(kind, snapshot_id, run.run_id))
 
-        links = run.links()
-        for first in links[:1]:
-            # The first write finds out whether there may be any.
-            await link(*first)
-        async with anyio.create_task_group() as group:
-            for kind, snapshot_id in links[1:]:
-                group.start_soon(link, kind, snapshot_id)
+        links = [partial(link, *each) for each in run.links()]
+        # The first write finds out whether there may be any.
+        await side_by_side(links[:1])
+        await side_by_side(links[1:])
         if await self._documents.create(run_key(run.run_id), run.render()):
             return run
         return self._same(await self.run(run.run_id), run)
@@ -118,50 +114,53 @@ class Runs:
         Each has been looked at: a link that leads to no record that names the snapshot is passed
         over. One to a record that can't be read is not; reading it tells why.
         """
-        async with aclosing(self._linked("used-by", snapshot_id)) as found:
+        async with aclosing(self._found("used-by", snapshot_id)) as found:
             async for run_id in found:
                 yield run_id
 
     async def making(self, snapshot_id: SnapshotId) -> AsyncGenerator[str, None]:
         """List the IDs of the runs that made a snapshot, as `using` does."""
-        async with aclosing(self._linked("made-by", snapshot_id)) as found:
+        async with aclosing(self._found("made-by", snapshot_id)) as found:
             async for run_id in found:
                 yield run_id
 
-    async def _linked(self, kind: LinkKind, snapshot_id: SnapshotId) -> AsyncGenerator[str, None]:
+    async def linked(self, kind: LinkKind, snapshot_id: SnapshotId) -> AsyncGenerator[str, None]:
+        """List the IDs that links from a snapshot lead to, in byte order; nothing else is read.
+
+        What a link says only counts if the record says so too: see `Run.is_linked`.
+        """
         prefix = f"{_LINKS}{snapshot_id}/{kind}/"
-        waiting: list[str] = []
         async with aclosing(self._documents.keys(prefix)) as keys:
             async for key in keys:
-                waiting.append(key.removeprefix(prefix))
-                if len(waiting) == _READ_AT_ONCE:
-                    for run_id in await self._named(kind, snapshot_id, waiting):
-                        yield run_id
+                if is_name(run_id := key.removeprefix(prefix)):
+                    yield run_id
+
+    async def _found(self, kind: LinkKind, snapshot_id: SnapshotId) -> AsyncGenerator[str, None]:
+        waiting: list[str] = []
+        async with aclosing(self.linked(kind, snapshot_id)) as linked:
+            async for run_id in linked:
+                waiting.append(run_id)
+                if len(waiting) == READ_AT_ONCE:
+                    for good in await self._named(kind, snapshot_id, waiting):
+                        yield good
                     waiting = []
-        for run_id in await self._named(kind, snapshot_id, waiting):
-            yield run_id
+        for good in await self._named(kind, snapshot_id, waiting):
+            yield good
 
     async def _named(
         self, kind: LinkKind, snapshot_id: SnapshotId, run_ids: list[str]
     ) -> list[str]:
         """Choose the runs whose record names the snapshot, or can't be read."""
-        good: set[str] = set()
 
-        async def look(run_id: str) -> None:
+        async def is_good(run_id: str) -> bool:
             try:
                 run = await self.find(run_id)
             except RegistryUnreadable:
-                good.add(run_id)
-                return
-            if run is None:
-                return
-            if run.uses(snapshot_id) if kind == "used-by" else run.makes(snapshot_id):
-                good.add(run_id)
+                return True
+            return run is not None and run.is_linked(kind, snapshot_id)
 
-        async with anyio.create_task_group() as group:
-            for run_id in filter(is_name, run_ids):
-                group.start_soon(look, run_id)
-        return [run_id for run_id in run_ids if run_id in good]
+        good = await side_by_side([partial(is_good, run_id) for run_id in run_ids])
+        return list(compress(run_ids, good))
 
     def _same(self, existing: Run, run: Run) -> Run:
         """Give the record that is there if it says the same; raises `RunExists` otherwise."""
@@ -178,8 +177,8 @@ class Runs:
         known: list[str] = []
         # Who may read a record may not be allowed to list them; then nothing is suggested.
         with suppress(SnapsyncError):
-            known = await self._some_ids(run_id[:_DAY_CHARACTERS])
-            known = known or await self._some_ids("")
+            for prefix in (run_id[:_DAY_CHARACTERS], ""):
+                known = known or (await beginning(self.ids(prefix), LISTED_MAX))[0]
         near = await to_thread.run_sync(nearest, run_id, known)
         said = f" (did you mean {', '.join(near)}?)" if near else ""
         return RunNotFound(
@@ -188,15 +187,6 @@ class Runs:
             store=str(self.store.uri),
             nearest=list(near),
         )
-
-    async def _some_ids(self, prefix: str) -> list[str]:
-        found: list[str] = []
-        async with aclosing(self.ids(prefix)) as ids:
-            async for run_id in ids:
-                found.append(run_id)
-                if len(found) >= LISTED_MAX:
-                    break
-        return found
 
 
 def _check_clock(run: Run) -> None:

@@ -198,6 +198,9 @@ def test_each_snapshot_has_one_link_a_kind() -> None:
     assert run.uses(snapshot("d"))
     assert not run.uses(snapshot("o"))
     assert run.makes(snapshot("p"))
+    assert run.is_linked("used-by", snapshot("d"))
+    assert run.is_linked("made-by", snapshot("p"))
+    assert not run.is_linked("used-by", snapshot("o"))
 
 
 def test_a_link_keeps_its_schema_and_is_always_the_same() -> None:
