@@ -20,9 +20,9 @@ from snapctl.run_reports import VARIABLE as REPORT
 from snapctl.run_reports import read_report
 from snapctl.stores import with_store
 from snapctl.supervising import supervise
-from snapctl.walking import describe_walk, late_meter
+from snapctl.walking import walk_meter
 from snapd.actions.read import read_manifest
-from snapd.disk.walk import WalkProgress, walk
+from snapd.disk.walk import walk
 from snapd.model.checkouts import CheckoutOptions
 from snapd.model.diff import Change, diff
 from snapd.model.errors import SnapsyncError, UsageError
@@ -117,11 +117,8 @@ def _compare(
         return OutputCheck(use, None, "not compared", "the record does not say where it was made")
     if not os.path.exists(path):
         return OutputCheck(use, path, "absent", f"{path} is not there")
-    with as_directory(Path(path)) as source, late_meter(context, f"hash {use.path}") as show:
-
-        def on_progress(now: WalkProgress) -> None:
-            show(describe_walk(now), now.files_hashed, now.files_total)
-
+    hashing = walk_meter(context, f"hash {use.path}")
+    with as_directory(Path(path)) as source, hashing as on_progress:
         made = walk(source, on_progress=on_progress).manifest
     if made.id == use.snapshot_id:
         return OutputCheck(use, path, "same")

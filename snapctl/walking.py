@@ -120,23 +120,26 @@ def late_meter(context: Context, name: str) -> Iterator[ShowProgress]:
         yield show
 
 
-def walk_directory(context: Context, source: str, flags: WalkFlags, name: str) -> WalkedTree:
-    """Walk with the progress shown."""
+@contextmanager
+def walk_meter(context: Context, name: str) -> Iterator[Callable[[WalkProgress], None]]:
+    """Give a function that shows how far a walk is, if it takes a while."""
     with late_meter(context, name) as show:
 
         def on_progress(progress: WalkProgress) -> None:
             show(describe_walk(progress), progress.files_hashed, progress.files_total)
 
+        yield on_progress
+
+
+def walk_directory(context: Context, source: str, flags: WalkFlags, name: str) -> WalkedTree:
+    """Walk with the progress shown."""
+    with walk_meter(context, name) as on_progress:
         return walk(Path(source), flags.options(context), on_progress)
 
 
 def identify_directory(context: Context, source: str, flags: WalkFlags, name: str) -> Summary:
     """Tell the ID of a directory, with the progress shown."""
-    with late_meter(context, name) as show:
-
-        def on_progress(progress: WalkProgress) -> None:
-            show(describe_walk(progress), progress.files_hashed, progress.files_total)
-
+    with walk_meter(context, name) as on_progress:
         return identify(Path(source), flags.options(context), on_progress)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from snapd.model.datasets import Dataset
+from snapd.model.datasets import Dataset, DatasetVersion
 from snapd.model.ids import SnapshotId
-from snapd.model.models import Model
+from snapd.model.models import Model, ModelVersion
 from snapd.model.references import NameKind
 from snapd.model.runs import Run
 
@@ -113,35 +113,29 @@ class NamedVersion:
 def versions_of(document: Dataset | Model) -> list[NamedVersion]:
     """List the versions of a dataset or a model."""
     if isinstance(document, Dataset):
-        return [
-            NamedVersion(
-                "dataset",
-                document.name,
-                each.version,
-                each.snapshot_id,
-                each.at,
-                each.by,
-                each.note,
-                deprecated=each.deprecated is not None,
-            )
-            for each in document.versions
-        ]
+        return [_named("dataset", document.name, each) for each in document.versions]
     return [
-        NamedVersion(
-            "model",
-            document.name,
-            each.version,
-            each.snapshot_id,
-            each.at,
-            each.by,
-            each.note,
+        replace(
+            _named("model", document.name, each),
             stage=each.stage,
             in_production=each.stage == document.production,
             run=each.run,
-            deprecated=each.deprecated is not None,
         )
         for each in document.versions
     ]
+
+
+def _named(kind: NameKind, name: str, version: DatasetVersion | ModelVersion) -> NamedVersion:
+    return NamedVersion(
+        kind,
+        name,
+        version.version,
+        version.snapshot_id,
+        version.at,
+        version.by,
+        version.note,
+        deprecated=version.deprecated is not None,
+    )
 
 
 class Names:
