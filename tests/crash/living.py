@@ -10,15 +10,17 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from snapctl.client import Client
 from snapd.model.ids import Digest, SnapshotId
 from snapd.model.jobs import JobView, PullRequest
 from tests.caching import assert_sound, assert_tree
+from tests.crash.nursery import PROGRAMS, Born, Nursery
 from tests.e2e.installed import BIN, Host
 from tests.samples import Sample
 from tests.servers.faultproxy import FaultProxy
@@ -51,12 +53,28 @@ def environment(host: Host) -> dict[str, str]:
     return host.environment({"PYTHONPATH": str(REPOSITORY)})
 
 
+def launch(
+    host: Host, command: Sequence[str], *, log: Path, variables: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes] | Born:
+    """Start a command, or have it forked; all that it says goes into a log."""
+    env = {**environment(host), **(variables or {})}
+    words = command[2:] if command[:2] == [sys.executable, "-m"] else command
+    program = Path(words[0]).name
+    with log.open("ab") as said:
+        if Living.nursery is not None and program in PROGRAMS:
+            return Living.nursery.start(program, words[1:], env, host.root, said.fileno())
+        return subprocess.Popen(command, env=env, cwd=host.root, stdout=said, stderr=said)
+
+
 @dataclass
 class Living:
     """A running daemon and a client of it."""
 
     host: Host
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Born
+
+    nursery: ClassVar[Nursery | None] = None
+    """Set by the fixture `forked`: programs are forked, not started."""
 
     @property
     def client(self) -> Client:
@@ -81,7 +99,7 @@ def starting(host: Host, config: str, command: Sequence[str] = ()) -> Iterator[L
 
     Inside the block it is ready, or dead already.
     """
-    env = environment(host)
+    host.environment()
     settings = host.root / "snapd.toml"
     settings.write_text(f'[daemon]\nstores = ["*"]\nlisten = ""\n{config}', encoding="utf-8")
     chosen = command or [str(BIN / "snapd")]
@@ -89,13 +107,8 @@ def starting(host: Host, config: str, command: Sequence[str] = ()) -> Iterator[L
     notices.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind(str(notices))
-        with (host.root / "snapd.log").open("ab") as log:
-            process = subprocess.Popen(
-                chosen,
-                env={**env, "SNAPSYNC_CONFIG": str(settings), "NOTIFY_SOCKET": str(notices)},
-                cwd=host.root,
-                stderr=log,
-            )
+        variables = {"SNAPSYNC_CONFIG": str(settings), "NOTIFY_SOCKET": str(notices)}
+        process = launch(host, chosen, log=host.root / "snapd.log", variables=variables)
         try:
             _until_ready(process, supervisor)
             yield Living(host, process)
@@ -107,7 +120,7 @@ def starting(host: Host, config: str, command: Sequence[str] = ()) -> Iterator[L
             process.wait()
 
 
-def _until_ready(process: subprocess.Popen[bytes], supervisor: socket.socket) -> None:
+def _until_ready(process: subprocess.Popen[bytes] | Born, supervisor: socket.socket) -> None:
     ended = os.pidfd_open(process.pid)
     try:
         while True:

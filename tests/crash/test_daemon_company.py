@@ -22,11 +22,12 @@ from tests.crash.living import (
     Place,
     doomed,
     dooms,
-    environment,
+    launch,
     staged_by_the_dead,
     starting,
     steps_in,
 )
+from tests.crash.nursery import Born
 from tests.e2e.installed import BIN, Host
 from tests.samples import Sample, sample
 from tests.servers.faultproxy import Fault, FaultProxy
@@ -76,14 +77,13 @@ def words(host: Host, made: Sample, place: Place, *more: str) -> list[str]:
     return [*fixed, "--cache-dir", str(host.cache), "--config", config, *more]
 
 
-def run(host: Host, command: Sequence[str]) -> subprocess.Popen[bytes]:
-    with (host.root / "snapctl.log").open("ab") as log:
-        return subprocess.Popen(
-            command, env=environment(host), cwd=host.root, stdout=log, stderr=log
-        )
+def run(host: Host, command: Sequence[str]) -> subprocess.Popen[bytes] | Born:
+    return launch(host, command, log=host.root / "snapctl.log")
 
 
-def standalone(host: Host, made: Sample, place: Place, *more: str) -> subprocess.Popen[bytes]:
+def standalone(
+    host: Host, made: Sample, place: Place, *more: str
+) -> subprocess.Popen[bytes] | Born:
     return run(host, [str(BIN / "snapctl"), *words(host, made, place, *more)])
 
 
@@ -127,6 +127,7 @@ def test_a_daemon_and_standalone_pulls_on_one_cache(host: Host, place: Place) ->
     assert list((host.cache / "staging").iterdir()) == []
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("seed", range(4))
 def test_kills_under_load(host: Host, place: Place, seed: int) -> None:
     """Daemon and standalone pulls die at steps by chance, over and over; those that live succeed.
@@ -170,6 +171,7 @@ def one_round(host: Host, place: Place, dice: random.Random, steps: list[Doom]) 
 CHECKOUT = ("destination.", "placing.", "checkout.", "mirror.", "laying_out.", "comparing.")
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("mode", ["copy", "hardlink", "symlink"])
 def test_a_checkout_by_snapctl_killed_at_every_step(host: Host, place: Place, mode: str) -> None:
     dest, note = host.root / "dest", host.root / "steps"

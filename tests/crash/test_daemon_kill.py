@@ -129,6 +129,7 @@ def check_the_next_life(host: Host, place: Place) -> None:
     assert list((root / "staging").iterdir()) == []
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_daemon_killed_at_every_step_of_a_pull(host: Host, place: Place, part: int) -> None:
     chosen = all_steps(host, place)

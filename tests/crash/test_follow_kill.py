@@ -95,6 +95,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_daemon_killed_at_every_step_of_a_switch(world: World, part: int) -> None:
     world.promote_another()
