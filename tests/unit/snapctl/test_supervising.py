@@ -72,7 +72,9 @@ def test_a_signal_that_ends_the_command_is_told_as_shells_do() -> None:
 
 def test_ctrl_c_of_a_terminal_reaches_the_command_once() -> None:
     leader, follower = os.openpty()
-    script = "trap 'echo got' INT; echo ready; while read line; do :; done; echo over"
+    # A shell that is told just before it reads would hear of it only after it has read.
+    again = "while read -t 0.1 line || [ $? -gt 128 ]; do :; done"
+    script = f"trap 'echo got' INT; echo ready; {again}; echo over"
     process = subprocess.Popen(
         ["setsid", "--ctty", sys.executable, "-c", SUPERVISED, "/bin/bash", "-c", script],
         stdin=follower,
