@@ -111,16 +111,27 @@ def test_no_configuration_at_all_as_an_ordinary_user() -> None:
         assert not path.exists()
 
 
-def test_two_users_daemons_share_one_machine() -> None:
-    """The default address is taken by the first; the second serves health at another."""
-    with nobodys_directory() as home, socket.socket() as first:
-        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def take_the_default_address(first: socket.socket) -> None:
+    """Listen there; a daemon of another test, which runs beside this one, ends before long."""
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
         try:
             first.bind(("127.0.0.1", 9477))
             first.listen()
         except OSError:
-            # Somebody has it already, which is the same to the daemon.
-            socket.create_connection(("127.0.0.1", 9477)).close()
+            # Whoever has it for that long is a daemon of this machine: the same to ours.
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.1)
+        else:
+            return
+
+
+def test_two_users_daemons_share_one_machine() -> None:
+    """The default address is taken by the first; the second serves health at another."""
+    with nobodys_directory() as home, socket.socket() as first:
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        take_the_default_address(first)
         environment = {"HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
         path = home / "snapsync" / "snapd.sock"
         with ordinary_daemon(environment, home / "log") as process:
@@ -164,17 +175,17 @@ def test_sigterm_waits_for_a_running_pull(host: Host, store: str, pushed: Snapsh
 
 
 def test_a_second_sigterm_does_not_wait(host: Host, store: str, pushed: SnapshotId) -> None:
-    with host.daemon("--store", store) as daemon, held(host, pushed):
+    # Of this patience nobody could wait for the end.
+    config = f'[daemon]\nlisten = ""\nstores = ["{store}"]\ngrace_seconds = 600\n'
+    with host.daemon(config=config) as daemon, held(host, pushed):
         pulling = host.start("snapctl", "pull", "--id", pushed, "--store", store, "--json")
         client = Client([str(host.socket)])
         while not client.jobs():
             time.sleep(0.02)
         daemon.process.send_signal(signal.SIGTERM)
         wait_for_log(daemon, "draining")
-        began = time.monotonic()
         daemon.process.send_signal(signal.SIGTERM)
         assert daemon.process.wait(READY_SECONDS) == 0
-        assert time.monotonic() - began < 5
         # Its caller waits for the next daemon.
         assert pulling.poll() is None
         pulling.terminate()
@@ -268,6 +279,7 @@ import os, socket, sys
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(os.environ["SNAPSYNC_SOCKET"])
 listener.listen()
+print("listening", flush=True)
 os.dup2(listener.detach(), 3)
 os.set_inheritable(3, True)
 os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
@@ -280,14 +292,19 @@ def test_a_socket_that_was_handed_over_stays(host: Host, store: str, pushed: Sna
     host.environment()
     host.socket.parent.mkdir()
     command = [sys.executable, "-c", ACTIVATE, str(host.program("snapd")), "--listen", ""]
-    process = subprocess.Popen([*command, "--store", store], env=host.environment())
+    process = subprocess.Popen(
+        [*command, "--store", store], env=host.environment(), stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
     try:
+        assert process.stdout.readline() == "listening\n"
         done = host.snapctl("pull", "--id", pushed, "--store", store)
         assert done.code == 0, done.stderr
         assert host.snapctl("status", "--json").document["pid"] == process.pid
     finally:
         process.terminate()
         assert process.wait(READY_SECONDS) == 0
+        process.stdout.close()
     assert host.socket.is_socket()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.installed import Host, files_below, ids_in, write_files
+from tests.e2e.installed import READY_SECONDS, Host, files_below, ids_in, write_files
 
 FILES = {f"d{number % 7}/f{number}": f"content {number}".encode() * 50 for number in range(200)}
 
@@ -118,7 +118,7 @@ def test_events_are_one_document_a_line(host: Host, source: Path, tmp_path: Path
 
 
 def test_sigterm_stops_an_idle_daemon_at_once(host: Host) -> None:
-    with host.daemon() as daemon:
+    with host.daemon(config='[daemon]\nlisten = ""\ngrace_seconds = 600\n') as daemon:
         daemon.process.send_signal(signal.SIGTERM)
-        assert daemon.process.wait(timeout=10) == 0
+        assert daemon.process.wait(timeout=READY_SECONDS) == 0
     assert not host.socket.exists()
