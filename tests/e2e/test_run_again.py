@@ -66,12 +66,12 @@ class Project:
 
     def state(self) -> tuple[str, str, dict[str, bytes]]:
         """Tell all that must not change in the user's repository."""
-        # Git itself refreshes its index when it is asked for the status.
         status = self.git("status", "--porcelain")
         files = {
             name: data
             for name, data in files_below(self.repository).items()
-            if not name.startswith(".git/objects")
+            # The index holds times, which git writes anew when it likes; what it means, status says.
+            if not name.startswith(".git/objects") and name != ".git/index"
         }
         return self.git("rev-parse", "HEAD"), status, files
 
