@@ -84,10 +84,11 @@ def test_trickles_whole(fault_proxy: FaultProxy, proxied: str) -> None:
 def test_stalls_until_the_client_leaves(fault_proxy: FaultProxy, proxied: str) -> None:
     fault_proxy.plan(Fault("stall", after_bytes=10))
     parts = urlsplit(proxied)
-    with closing(http.client.HTTPConnection(urlsplit(fault_proxy.url).netloc, timeout=0.3)) as slow:
+    with closing(http.client.HTTPConnection(urlsplit(fault_proxy.url).netloc, timeout=20)) as slow:
         slow.request("GET", f"{parts.path}?{parts.query}", headers={"Host": parts.netloc})
         answer = slow.getresponse()
         assert answer.read(10) == BODY[:10]
         assert fault_proxy.began.is_set()
+        slow.sock.settimeout(0.3)
         with pytest.raises(TimeoutError):
             answer.read(1)
