@@ -103,7 +103,7 @@ def test_cancel_ends_the_pull_for_those_who_wait(host: Host, made: Sample, store
         assert (job["waiters"], job["snapshot_id"]) == (1, made.id)
         cancelled = host.snapctl("cancel", str(job["job_id"]), "--json")
         assert cancelled.document["state"] == "cancelled"
-        out, err = waiting.communicate(timeout=30)
+        out, err = waiting.communicate(timeout=60)
         assert waiting.returncode == 130
         assert out == ""
         assert json.loads(err.splitlines()[-1])["code"] == "job_cancelled"
@@ -119,7 +119,7 @@ def test_who_leaves_alone_ends_the_job(
         waiting = start_pull(host, made, store)
         job_id = str(only_job(host)["job_id"])
         waiting.send_signal(number)
-        out, err = waiting.communicate(timeout=30)
+        out, err = waiting.communicate(timeout=60)
         assert (waiting.returncode, out) == (130, "")
         assert "goes on only if others wait" in err
         assert host.snapctl("watch", job_id).code == 130
@@ -133,7 +133,7 @@ def test_a_timeout_leaves_the_job_to_the_others(host: Host, made: Sample, store:
             words = ("pull", "--id", made.id, "--store", store, "--timeout", "300ms", "--json")
             hasty = host.snapctl(*words)
             assert (hasty.code, hasty.error["code"]) == (16, "timed_out")
-        out, _ = patient.communicate(timeout=30)
+        out, _ = patient.communicate(timeout=60)
         assert patient.returncode == 0
         assert out.strip().endswith(made.id)
         assert only_job(host, "--all")["state"] == "done"
@@ -170,7 +170,7 @@ def test_a_daemon_that_dies_is_waited_for_and_its_successor_resumes(
     with host.daemon("--store", store) as daemon, held(host, made):
         waiting = start_pull(host, made, store, "--json", "--timeout", "5s")
         daemon.kill()
-        _, err = waiting.communicate(timeout=30)
+        _, err = waiting.communicate(timeout=60)
         assert waiting.returncode == 16
         assert json.loads(err.splitlines()[-1])["code"] == "timed_out"
         gone = host.snapctl("status", "--json")

@@ -99,7 +99,7 @@ def test_a_command_holds_its_snapshot_until_it_has_ended(
         assert_held(host, made, f"process {process.pid}")
         if isinstance(end, signal.Signals):
             process.send_signal(end)
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
         assert process.returncode == (-end if isinstance(end, signal.Signals) else 0)
         assert leases(host) == []
         assert_free(host, made)
@@ -132,7 +132,7 @@ def test_a_killed_snapctl_that_still_pulls_holds_nothing(
         assert "queued" in process.stderr.readline()
         assert kinds(host) == ["process"]
         process.kill()
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=60)
         lock.release()
         assert out == ""
         assert leases(host) == []

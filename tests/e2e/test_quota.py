@@ -206,7 +206,7 @@ def test_above_the_high_watermark_it_is_swept_down_to_the_low_one(
 def wait_for(log: Path, text: str) -> None:
     import time
 
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while text not in log.read_text(encoding="utf-8"):
         assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
         time.sleep(0.05)

@@ -149,7 +149,7 @@ def test_a_daemon_that_stays_away_ends_a_pull_within_its_timeout(
     fault_proxy.plan(Fault("hang", path=r"/\.objects/", times=None))
     config = CONFIG.format(store=store, proxy=fault_proxy.url)
     with cloud_host.daemon(config=config) as daemon:
-        words = ("pull", "--id", pushed[0], "--store", store, "--timeout", "4s", "--json")
+        words = ("pull", "--id", pushed[0], "--store", store, "--timeout", "8s", "--json")
         pulling = cloud_host.start("snapctl", *words)
         assert fault_proxy.began.wait(READY_SECONDS)
         daemon.kill()

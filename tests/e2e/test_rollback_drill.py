@@ -34,7 +34,7 @@ def test_a_rollback_reaches_every_node(
         assert len(result.switched_seconds) == NODES
         assert [served(dest) for dest in dests] == ["v0.1.0"] * NODES
         for host, daemon in running:
-            ran = host.snapctl("follow", "status", "--wait-for", "v0.1.0", "--timeout", "20s")
+            ran = host.snapctl("follow", "status", "--wait-for", "v0.1.0", "--timeout", "60s")
             assert ran.code == 0, ran.stderr
             [view] = follows(host)
             assert view["reference"] == REFERENCE

@@ -20,7 +20,7 @@ from tests.e2e.installed import Daemon, Host, files_below, write_files
 
 ONE = {"shared": b"both have this" * 1000, "a/own": b"only the first", "a/b/again": b"both" * 9}
 TWO = {"elsewhere": ONE["shared"], "other": b"only the second"}
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 
 QUICK = """
 [daemon]
