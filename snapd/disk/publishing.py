@@ -14,10 +14,11 @@ from snapd.disk import fsops
 from snapd.disk.quarantine import Exhibit, Quarantine
 from snapd.disk.seal import UNSEALED, Seal
 from snapd.disk.staging import Staging
-from snapd.model.errors import DigestMismatch, SnapsyncError
+from snapd.model.errors import DigestMismatch, NoSpace, SnapsyncError
 from snapd.model.ids import Digest
 from snapd.model.plan import ObjectRef
 from snapd.model.settings import MIB
+from snapd.model.units import format_size
 
 SHARDS = tuple(f"{number:02x}" for number in range(256))
 PERMISSION_BITS = 0o777
@@ -122,7 +123,8 @@ class Press:
     """Gives verified bytes their final names. Safe to use from many threads.
 
     Holds one open descriptor for each of the 256 directories until `close`. With `unnamed` new
-    bytes go to files without a name; otherwise to names in the staging directory.
+    bytes go to files without a name; otherwise to names in the staging directory. An object that is
+    longer than its snapshot says, for which nobody made room, leaves `leave_free_bytes` free.
     """
 
     def __init__(
@@ -133,6 +135,7 @@ class Press:
         *,
         unnamed: bool,
         seal: Seal = UNSEALED,
+        leave_free_bytes: int = 0,
         on_verified: OnVerified = _tell_nobody,
     ) -> None:
         self.root = root
@@ -141,6 +144,7 @@ class Press:
         self.shards = [os.open(root / shard, fsops.DIRECTORY) for shard in SHARDS]
         self._staging = staging
         self._unnamed = unnamed
+        self._leave_free_bytes = leave_free_bytes
         self.note_verified = on_verified
 
     def close(self) -> None:
@@ -156,6 +160,22 @@ class Press:
     def stage(self, digest: Digest) -> StagedFile:
         """Open a new file that can become the object."""
         return StagedFile(self._staging, self.shard(digest), unnamed=self._unnamed)
+
+    def refuse_overrun(self, ref: ObjectRef, more_bytes: int) -> None:
+        """Raise `NoSpace` if that much more, beyond what the snapshot says, leaves too little."""
+        with fsops.translated(f"can't store object {ref.digest} ({ref.path})", self.root):
+            free_bytes = fsops.space(self.shards[0]).free_bytes
+        if free_bytes - more_bytes < self._leave_free_bytes:
+            raise NoSpace(
+                f"object {ref.digest} ({ref.path}) is longer than the {format_size(ref.size_bytes)}"
+                f" that its snapshot says, and there is no room for that in {self.root}:"
+                f" {format_size(free_bytes)} are free, and"
+                f" {format_size(self._leave_free_bytes)} stay so",
+                object=ref.digest,
+                directory=os.fspath(self.root),
+                hint="A link's length stands for its file's in snapshots made with links followed:"
+                " free space and run the command again. Otherwise ask who keeps the store.",
+            )
 
     def publish(self, staged: StagedFile, digest: Digest, mode: int) -> bool:
         """Give bytes their final name; False if somebody else's copy is there, which is as good."""

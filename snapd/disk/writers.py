@@ -11,12 +11,14 @@ from blake3 import blake3
 
 from snapd.disk import fsops
 from snapd.disk.publishing import Press, Received, StagedFile, StatFacts, hash_file, hash_stretch
-from snapd.model.errors import ActionFailed, ConnectionLost
+from snapd.model.errors import ActionFailed, ConnectionLost, NoSpace
 from snapd.model.plan import ObjectRef
 from snapd.model.settings import MIB
 
 _OVERRUN_BYTES = MIB
 _BUFFER_MAX_BYTES = 16 * MIB
+_OVERRUN_STEP_BYTES = 4 * MIB
+"""After so much more beyond what was announced the room on the disk is looked at again."""
 
 OnBytes = Callable[[int], None]
 """Told how many more bytes arrived; a negative number takes back what came to nothing."""
@@ -26,7 +28,8 @@ class BlobWriter:
     """A sink for one whole object; one thread at a time.
 
     A small body stays in memory and is hashed once at the end; one that is longer than announced by
-    more than 1 MiB goes on in a staged file, hashed as it comes. `finish` publishes the object or
+    more than 1 MiB goes on in a staged file, hashed as it comes, as long as the disk has room for
+    what nobody reckoned with: then it is `NoSpace`. `finish` publishes the object or
     raises `DigestMismatch` with the bytes in the quarantine; after any error no bytes are left.
     """
 
@@ -37,6 +40,7 @@ class BlobWriter:
         "_on_bytes",
         "_press",
         "_ref",
+        "_room_bytes",
         "_size_bytes",
         "_source",
         "_staged",
@@ -51,6 +55,7 @@ class BlobWriter:
         self._buffer_max_bytes = min(ref.size_bytes, _BUFFER_MAX_BYTES) + _OVERRUN_BYTES
         self._staged: StagedFile | None = None
         self._hasher: blake3 | None = None
+        self._room_bytes = 0
         self._size_bytes = 0
 
     def start(self) -> None:
@@ -101,11 +106,19 @@ class BlobWriter:
                 self._hasher = blake3(self._buffer)
                 fsops.write_all(self._staged.fd, self._buffer)
                 self._buffer = bytearray()
+                self._room_bytes = self._ref.size_bytes
+            if self._size_bytes + len(data) > self._room_bytes:
+                more_bytes = max(len(data), _OVERRUN_STEP_BYTES)
+                self._press.refuse_overrun(self._ref, more_bytes)
+                self._room_bytes = self._size_bytes + more_bytes
             fsops.write_all(self._staged.fd, data)
             self._hasher.update(data)
         except OSError as exc:
             self.discard()
             raise self._press.failure(self._ref, exc) from exc
+        except NoSpace:
+            self.discard()
+            raise
 
     def finish(self) -> None:
         """Verify and publish the object."""
@@ -146,8 +159,9 @@ class LargeBlobWriter:
     while they are in the processor's cache. Of other parts the hash is made when it is their turn:
     read back from the file, which nobody else can reach, while they are in the page cache.
     `on_bytes` is told what parts take and, when one starts again, give back, by one thread at a
-    time. `finish` publishes the object or raises as a `BlobWriter` does; after `discard` nothing is
-    left.
+    time. Of an object that is longer than its snapshot says, each part makes sure that the disk has
+    room for what nobody reckoned with. `finish` publishes the object or raises as a `BlobWriter`
+    does; after `discard` nothing is left.
     """
 
     def __init__(
@@ -174,6 +188,9 @@ class LargeBlobWriter:
         self._must_reread = False
         self._users = 0
         self._closed = False
+        self._overruns = size_bytes > ref.size_bytes + _OVERRUN_BYTES
+        if self._overruns:
+            press.refuse_overrun(ref, size_bytes - ref.size_bytes)
         try:
             self._staged = press.stage(ref.digest)
         except OSError as exc:
@@ -189,8 +206,10 @@ class LargeBlobWriter:
             with self._state:
                 self._on_bytes(size_bytes)
 
-    def begin(self, offset: int) -> None:
+    def begin(self, offset: int, length: int) -> None:
         """Take note that the bytes of the part at `offset` are about to be written."""
+        if self._overruns:
+            self._press.refuse_overrun(self._ref, length)
         with self._state:
             if offset in self._arrived:
                 self._must_reread = True
@@ -342,7 +361,7 @@ class PartSink:
         """Begin with no bytes, whatever came before."""
         self._writer.count(-self._filled_bytes)
         self._filled_bytes = 0
-        self._writer.begin(self._offset)
+        self._writer.begin(self._offset, self._length)
 
     def write(self, data: bytes | memoryview) -> None:
         """Write the next piece at its place; more than the part's length is refused."""

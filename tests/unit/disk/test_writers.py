@@ -7,14 +7,16 @@ import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
 
-from snapd.disk import writers
+from snapd.disk import fsops, writers
 from snapd.disk.cache import Cache, open_cache
 from snapd.disk.writers import LargeBlobWriter
-from snapd.model.errors import ActionFailed, ConnectionLost, DigestMismatch
+from snapd.model.errors import ActionFailed, ConnectionLost, DigestMismatch, NoSpace
 from snapd.model.ids import EMPTY_DIGEST
 from snapd.model.plan import ObjectRef
 from snapd.model.settings import MIB
@@ -66,6 +68,71 @@ def test_the_size_of_a_manifest_may_be_wrong_in_both_directions(cache: Cache) ->
         writer.finish()
         assert cache.blobs.verify(ref.digest, ref.mode)
     assert nothing_left(cache)
+
+
+@pytest.fixture
+def cramped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
+    """A cache on a disk with room for 10 MiB beyond the 100 MiB that are to stay free."""
+    real = fsops.space
+
+    def space(path: str | os.PathLike[str] | int) -> fsops.DiskSpace:
+        written = sum(
+            os.stat(f"/proc/self/fd/{fd}").st_size
+            for fd in os.listdir("/proc/self/fd")
+            if "/cramped/" in os.path.realpath(f"/proc/self/fd/{fd}")
+        )
+        return fsops.DiskSpace(real(path).total_bytes, 110 * MIB - written)
+
+    root = tmp_path / "cramped"
+    with open_cache(root, now=lambda: 7.0, leave_free_bytes=100 * MIB) as opened:
+        monkeypatch.setattr(fsops, "space", space)
+        yield opened
+
+
+def test_a_body_that_never_ends_leaves_what_is_to_stay_free(cramped: Cache) -> None:
+    told: list[int] = []
+    ref = ref_of(b"short")
+    writer = cramped.blobs.writer(ref, told.append)
+    writer.start()
+    with pytest.raises(NoSpace) as refused:
+        for _ in range(20):
+            writer.write(bytes(MIB))
+    assert 4 * MIB < max(accumulate(told)) <= 10 * MIB
+    assert sum(told) == 0
+    assert refused.value.details["object"] == ref.digest
+    assert "longer than the 5 B" in refused.value.message
+    assert nothing_left(cramped)
+
+
+def test_a_body_of_the_announced_length_was_reckoned_with(cramped: Cache) -> None:
+    body = os.urandom(20 * MIB)
+    ref = ref_of(body)
+    writer = cramped.blobs.writer(ref)
+    writer.start()
+    for offset in range(0, len(body), MIB):
+        writer.write(body[offset : offset + MIB])
+    writer.finish()
+    assert cramped.blobs.verify(ref.digest, ref.mode)
+
+
+def test_a_large_object_that_has_grown_is_refused_before_its_first_byte(cramped: Cache) -> None:
+    with pytest.raises(NoSpace):
+        cramped.blobs.large_writer(ref_of(b"short"), 11 * MIB)
+    assert nothing_left(cramped)
+
+
+def test_large_objects_that_grow_at_once_are_each_refused_in_time(cramped: Cache) -> None:
+    with ExitStack() as stack:
+        first = cramped.blobs.large_writer(ref_of(b"short"), 8 * MIB)
+        stack.callback(first.discard)
+        second = cramped.blobs.large_writer(ref_of(b"other"), 8 * MIB)
+        stack.callback(second.discard)
+        sink = first.part(0, 8 * MIB)
+        sink.start()
+        sink.write(bytes(8 * MIB))
+        with pytest.raises(NoSpace):
+            second.part(0, 8 * MIB).start()
+    assert nothing_left(cramped)
 
 
 @pytest.mark.parametrize("size", [10, 3 * MIB])
