@@ -46,6 +46,7 @@ class Account:
         self._settings = settings
         self._region = ""
         self._signs_bodies = False
+        self._sends_digests = False
         self._origin: Origin | None = None
         self._identity: Identity | None = None
         self._keys = Keys()
@@ -129,6 +130,11 @@ class Account:
         self._signs_bodies = True
         self._origin = None
 
+    def send_digests(self) -> None:
+        """Have uploads say their MD5 from now on."""
+        self._sends_digests = True
+        self._origin = None
+
     async def _load(self) -> Identity:
         plain = await to_thread.run_sync(plain_identity, self._uri, self._settings)
         self._identity = plain or await self._from_chain()
@@ -160,6 +166,7 @@ class Account:
             token=keys.token,
             ca_file=_checked_ca_file(ca_file) if endpoint.startswith("https:") else "",
             signs_bodies=self._signs_bodies,
+            sends_digests=self._sends_digests,
         )
 
     def _checked_endpoint(self, url: str) -> str:

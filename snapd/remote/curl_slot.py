@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
+from base64 import b64encode
 from typing import Any
 
 import pycurl
@@ -27,6 +29,12 @@ STOP_TRANSFER = -1
 """What a callback returns to libcurl to end its transfer."""
 
 
+def md5_line(body: bytes) -> str:
+    """Make the header that says the MD5 of a body, against accidents on its way."""
+    digest = hashlib.md5(body, usedforsecurity=False).digest()
+    return f"Content-MD5: {b64encode(digest).decode()}"
+
+
 class Slot:
     """A handle for one method, which streams bodies.
 
@@ -38,6 +46,7 @@ class Slot:
 
     __slots__ = (
         "_cut_off",
+        "_digest",
         "_error",
         "_head",
         "_headers",
@@ -58,6 +67,7 @@ class Slot:
     def __init__(self, method: Method, settings: TransferSettings) -> None:
         self._method: Method = method
         self._origin: Origin | None = None
+        self._digest = ""
         self._headers: tuple[str, ...] = ()
         self._ranged = False
         self._head: list[bytes] = []
@@ -112,7 +122,9 @@ class Slot:
             if request.sink is not None:
                 request.sink.start()
             if request.body is not None:
-                self.handle.setopt(pycurl.POSTFIELDS, request.body())
+                body = request.body()
+                self.handle.setopt(pycurl.POSTFIELDS, body)
+                self._digest = md5_line(body) if origin.sends_digests else ""
             self._address(request, origin)
         except Exception as exc:  # noqa: BLE001  # whatever a sink raises is its item's outcome
             return exc
@@ -123,7 +135,7 @@ class Slot:
         handle.setopt(pycurl.URL, origin.base_url + request.target)
         if origin is not self._origin:
             self._identify(origin)
-        if origin is not self._origin or request.headers != self._headers:
+        if self._digest or origin is not self._origin or request.headers != self._headers:
             lines = self._header_lines(request, origin)
             # An empty list would leave those of the request before, and with them its token.
             if lines:
@@ -156,6 +168,8 @@ class Slot:
             lines += ["Content-Type: application/octet-stream", "Expect:"]
         if self._method == "PUT" and origin.leaves_bodies_to_tls:
             lines.append(UNSIGNED_PAYLOAD)
+        if self._digest:
+            lines.append(self._digest)
         return lines
 
     def _on_body(self, data: memoryview) -> int | None:

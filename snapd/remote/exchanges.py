@@ -23,7 +23,8 @@ class Origin:
 
     `base_url` has no slash at its end. Without an `access_key` requests are not signed; a transport
     that signed once signs for ever. With `signs_bodies` the signature covers what is uploaded over
-    TLS, too; over plain HTTP it always does.
+    TLS, too; over plain HTTP it always does. With `sends_digests` uploads say their MD5, which
+    buckets with Object Lock insist on.
     """
 
     base_url: str
@@ -33,6 +34,7 @@ class Origin:
     token: str = field(default="", repr=False)
     ca_file: str = ""
     signs_bodies: bool = False
+    sends_digests: bool = False
 
     @property
     def leaves_bodies_to_tls(self) -> bool:

@@ -107,6 +107,7 @@ _CURL: Mapping[int, type[SnapsyncError]] = {
 }
 _CODE = re.compile(rb"<Code>\s*([^<]+?)\s*</Code>")
 _MESSAGE = re.compile(rb"<Message>\s*([^<]+?)\s*</Message>", re.DOTALL)
+_DIGEST_HEADER = re.compile(rb"content-?md5", re.IGNORECASE)
 _ACTUAL_SIZE = re.compile(rb"<ActualObjectSize>\s*(\d+)\s*</ActualObjectSize>")
 _CONTENT_RANGE_SIZE = re.compile(r"bytes \*/(\d+)")
 
@@ -128,6 +129,14 @@ def may_want_signed_body(reply: Reply) -> bool:
     A policy on `s3:x-amz-content-sha256` refuses it in the same words as a missing permission.
     """
     return reply.status in (400, 403) and code_of(reply) in _UNSIGNED_BODY_CODES
+
+
+def wants_digest(reply: Reply) -> bool:
+    """Tell whether an upload was refused because it did not say the digest of its body.
+
+    So do buckets with Object Lock: "Content-MD5 OR x-amz-checksum- HTTP header is required ...".
+    """
+    return reply.status == 400 and _DIGEST_HEADER.search(reply.body) is not None
 
 
 def moved_to(reply: Reply) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from snapd.model.errors import SnapsyncError
@@ -10,7 +10,13 @@ from snapd.model.uris import StoreUri
 from snapd.remote.base import ByteRange
 from snapd.remote.credentials import Account
 from snapd.remote.exchanges import Origin, Reply, Request
-from snapd.remote.s3_errors import error_of, is_expired, may_want_signed_body, moved_to
+from snapd.remote.s3_errors import (
+    error_of,
+    is_expired,
+    may_want_signed_body,
+    moved_to,
+    wants_digest,
+)
 from snapd.remote.transport import CurlTransport
 
 BUCKET_TARGET = "/"
@@ -43,8 +49,11 @@ class S3Wire:
             origin = await self._renew(requests, replies, origin)
         if any(_is_elsewhere(reply, origin) for reply in replies):
             await self._follow(requests, replies, origin)
+        if not origin.sends_digests:
+            await self._upload_again(requests, replies, wants_digest, self._account.send_digests)
         if origin.leaves_bodies_to_tls:
-            await self._sign_bodies_if_wanted(requests, replies)
+            wanted = may_want_signed_body
+            await self._upload_again(requests, replies, wanted, self._account.sign_bodies)
         return replies
 
     async def ask_one(self, request: Request) -> Reply:
@@ -94,20 +103,24 @@ class S3Wire:
         for index, reply in zip(indices, answers, strict=True):
             replies[index] = reply
 
-    async def _sign_bodies_if_wanted(
-        self, requests: Sequence[Request], replies: list[Reply]
+    async def _upload_again(
+        self,
+        requests: Sequence[Request],
+        replies: list[Reply],
+        wanted: Callable[[Reply], bool],
+        prove_bodies: Callable[[], None],
     ) -> None:
-        """Ask again for uploads that were refused, perhaps for want of a signature on the body.
+        """Ask again for uploads that were refused, perhaps for want of a proof of the body.
 
-        That happens once: from then on all bodies for this store are signed.
+        That happens once: from then on all bodies for this store are proven so.
         """
         refused = [
             index
             for index, reply in enumerate(replies)
-            if requests[index].method == "PUT" and may_want_signed_body(reply)
+            if requests[index].method == "PUT" and wanted(reply)
         ]
         if refused:
-            self._account.sign_bodies()
+            prove_bodies()
             # What they were refused with stays if the credentials can't be had any more.
             with suppress(SnapsyncError):
                 await self._again(requests, replies, await self._account.origin(), refused)

@@ -41,7 +41,10 @@ PIECE_BYTES = 64 * 1024
 
 @dataclass
 class Fault:
-    """What to do to the next `times` requests whose method and target match; None: to all."""
+    """What to do to the next `times` requests whose method and target match; None: to all.
+
+    With `lacking` it is done only to those without that header.
+    """
 
     kind: Kind
     path: str = ""
@@ -53,10 +56,14 @@ class Fault:
     chunk_bytes: int = 1
     status: int = 503
     code: str = "SlowDown"
+    message: str = "planned fault"
+    lacking: str = ""
     headers: dict[str, str] = field(default_factory=dict)
 
-    def takes(self, method: str, target: str) -> bool:
+    def takes(self, method: str, target: str, headers: dict[str, str]) -> bool:
         """Tell whether this request is meant, and count it."""
+        if self.lacking and self.lacking in headers:
+            return False
         if not (re.search(self.path, target) and re.search(self.method, method)):
             return False
         if self.skip > 0:
@@ -145,7 +152,8 @@ class FaultProxy:
     def _fault_for(self, head: Head) -> Fault | None:
         method, target = head.first[0], head.first[1]
         with self._lock:
-            fault = next((each for each in self._faults if each.takes(method, target)), None)
+            takers = (each for each in self._faults if each.takes(method, target, head.headers))
+            fault = next(takers, None)
         self.seen.append(Seen(method, target, fault.kind if fault else "", head.headers))
         if fault:
             self.began.set()
@@ -269,7 +277,7 @@ async def _body(reader: asyncio.StreamReader, head: Head) -> AsyncIterator[bytes
 
 
 async def _answer(writer: asyncio.StreamWriter, fault: Fault, head: Head) -> None:
-    body = b"" if head.first[0] == "HEAD" or not fault.code else _error_body(fault.code)
+    body = b"" if head.first[0] == "HEAD" or not fault.code else _error_body(fault)
     headers = {"Content-Type": "application/xml", "Content-Length": str(len(body)), **fault.headers}
     lines = [
         f"HTTP/1.1 {fault.status} Fault",
@@ -279,8 +287,8 @@ async def _answer(writer: asyncio.StreamWriter, fault: Fault, head: Head) -> Non
     await writer.drain()
 
 
-def _error_body(code: str) -> bytes:
-    text = f"<Error><Code>{code}</Code><Message>planned fault</Message></Error>"
+def _error_body(fault: Fault) -> bytes:
+    text = f"<Error><Code>{fault.code}</Code><Message>{fault.message}</Message></Error>"
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import replace
-from hashlib import sha256
+from hashlib import md5, sha256
 from typing import Any
 
 import anyio
@@ -37,13 +39,17 @@ from snapd.model.settings import StoreSettings, TransferSettings
 from snapd.model.uris import parse_store_uri
 from snapd.remote.base import IF_ABSENT, ByteRange, Condition, Get, Got, ObjectInfo, Put, Stored
 from snapd.remote.s3 import S3Store, open_s3
+from snapd.remote.s3_multipart import PART_BYTES
 from snapd.runtime.observer import SilentObserver
 from tests.contract.sinks import RecordingSink, read
 from tests.servers.faultproxy import Fault, FaultProxy
-from tests.servers.seaweed import Seaweed, free_ports
+from tests.servers.seaweed import Seaweed
 
 TRANSFER = TransferSettings(
-    backoff_base_seconds=0.0, attempts_max=3, stall_timeout_seconds=1.0, connect_timeout_seconds=5.0
+    backoff_base_seconds=0.0,
+    attempts_max=3,
+    stall_timeout_seconds=3.0,
+    connect_timeout_seconds=20.0,
 )
 BODY = bytes(range(256)) * 4096
 Opener = Callable[..., AbstractAsyncContextManager[S3Store]]
@@ -142,8 +148,11 @@ async def test_a_connection_that_died_while_idle_is_no_failure(
 
 
 async def test_nobody_listens(opened: Opener) -> None:
-    async with opened(endpoint_url=f"http://127.0.0.1:{free_ports(1)[0]}") as store:
-        assert isinstance(await failure(store), ConnectionRefused)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        async with opened(endpoint_url=f"http://127.0.0.1:{port}") as store:
+            assert isinstance(await failure(store), ConnectionRefused)
 
 
 async def test_a_name_without_address(opened: Opener) -> None:
@@ -275,6 +284,44 @@ async def test_a_store_that_refuses_unsigned_bodies_gets_signed_ones_from_then_o
         assert await read(store, "b") == BODY
     signed = sha256(BODY).hexdigest()
     assert payload_hashes(tls_proxy) == ["UNSIGNED-PAYLOAD"] * 2 + [signed] * 3
+
+
+@pytest.mark.parametrize("tls", [True, False], ids=["https", "http"])
+async def test_a_bucket_with_object_lock_is_told_the_digest_of_each_body(
+    tls: bool,
+    opened: Opener,
+    tls_proxy: FaultProxy,
+    fault_proxy: FaultProxy,
+    seaweed: Seaweed,
+) -> None:
+    proxy = tls_proxy if tls else fault_proxy
+    said = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests"
+    refusal = Fault("answer", method="PUT", status=400, code="InvalidRequest", times=None)
+    message = f"{said} with Object Lock parameters"
+    proxy.plan(replace(refusal, message=message, lacking="content-md5"))
+    large = os.urandom(PART_BYTES + 7)
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield large[:PART_BYTES]
+        yield large[PART_BYTES:]
+
+    ca_file = str(seaweed.ca_file) if tls else ""
+    async with opened(endpoint_url=proxy.url, ca_file=ca_file) as store:
+        puts = [Put("a", lambda: b"a", 1), Put("b", lambda: b"b", 1)]
+        assert all(isinstance(one, Stored) for one in await store.put_batch(puts))
+        await store.put("c", BODY)
+        await store.put_large("d", parts(), size_bytes=len(large))
+        assert await read(store, "b") == b"b"
+        assert await read(store, "d") == large
+    sent = [one for one in proxy.seen if one.method == "PUT"]
+    told = [one.headers.get("content-md5") for one in sent]
+    bodies = [b"a", b"b", BODY, large[:PART_BYTES], large[PART_BYTES:]]
+    assert told[:2] == [None, None]
+    assert sorted(filter(None, told)) == sorted(
+        b64encode(md5(body, usedforsecurity=False).digest()).decode() for body in bodies
+    )
+    unsigned = ["UNSIGNED-PAYLOAD" in hash_ for hash_ in payload_hashes(proxy)]
+    assert unsigned == [tls] * len(sent), "a body that TLS proves is not signed for that"
 
 
 async def test_who_may_not_write_is_told_so_after_one_more_try(
