@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from blockbuster import blockbuster_ctx
 
@@ -12,12 +13,22 @@ pytest_plugins = ["tests.servers.fixtures"]
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C even where a shell started the tests in the background, which ignores it.
+    """Make every run alike: what Ctrl-C does, and what Hypothesis tries.
 
+    Ctrl-C is heard even where a shell started the tests in the background, which ignores it.
     Commands that the tests start inherit that, and several tests are about what Ctrl-C does.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The same examples in every run, and however long a busy machine takes for one of them; what
+    # looks further says so itself.
+    hypothesis.settings.register_profile(
+        "every run",
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("every run")
 
 
 @pytest.fixture(params=["asyncio", "asyncio+uvloop"])
