@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-READY_SECONDS = 30.0
-ANSWER_SECONDS = 45.0
+READY_SECONDS = 60.0
+ANSWER_SECONDS = 60.0
 POLL_SECONDS = 0.1
 FETCHED = Path(sys.prefix) / "tools" / "usr" / "bin"
 
@@ -87,6 +87,19 @@ class Prometheus:
             time.sleep(POLL_SECONDS)
         raise AssertionError(f"Prometheus never saw it: {expected}")
 
+    def until_is(self, promql: str, wanted: dict[tuple[str, ...], float]) -> None:
+        """Wait until an expression gives just this: a late scrape hides everything for a while."""
+        seen: list[dict[tuple[str, ...], float]] = [{}]
+
+        def look() -> bool:
+            seen[0] = self.query(promql)
+            return seen[0] == wanted
+
+        try:
+            self.until(look)
+        except AssertionError:
+            raise AssertionError(f"{promql} is {seen[0]}, not {wanted}") from None
+
     def until_true(self, promql: str) -> dict[tuple[str, ...], float]:
         """Wait until an expression gives something."""
         return self.until(lambda: self.query(promql), promql)
@@ -107,11 +120,12 @@ def running_prometheus(
         f"    static_configs: [{{targets: {json.dumps(list(targets))}}}]\n",
         encoding="utf-8",
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
     log = directory / "prometheus.log"
-    with log.open("wb") as output:
+    with socket.socket() as kept, log.open("wb") as output:
+        # Bound but not listening: the port is given to nobody else, and the server may take it.
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{kept.getsockname()[1]}"
         process = subprocess.Popen(
             [
                 tool("prometheus"),
@@ -124,13 +138,13 @@ def running_prometheus(
             stdout=output,
             stderr=output,
         )
-    try:
-        server = Prometheus(address)
-        _await(server, process, log)
-        yield server
-    finally:
-        process.terminate()
-        process.wait(READY_SECONDS)
+        try:
+            server = Prometheus(address)
+            _await(server, process, log)
+            yield server
+        finally:
+            process.terminate()
+            process.wait(READY_SECONDS)
 
 
 def _await(server: Prometheus, process: subprocess.Popen[bytes], log: Path) -> None:
