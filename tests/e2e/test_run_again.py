@@ -70,7 +70,7 @@ class Project:
         files = {
             name: data
             for name, data in files_below(self.repository).items()
-            # The index holds times, which git writes anew when it likes; what it means, status says.
+            # The index holds times, which git renews when it likes; what it means, status says.
             if not name.startswith(".git/objects") and name != ".git/index"
         }
         return self.git("rev-parse", "HEAD"), status, files
