@@ -139,13 +139,13 @@ def start_daemon(settings: Settings) -> StartDaemon:
                 running.ended.set()
 
             tasks.start_soon(run)
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 await running.until_ready()
             yield running
             if not running.ended.is_set():
                 await sender.send(signal.SIGTERM)
                 await sender.send(signal.SIGTERM)
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 await running.ended.wait()
 
     return start
