@@ -28,12 +28,14 @@ def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "_LOOK_SECONDS", 0.05)
 
 
-def app(held: anyio.Event | None = None) -> web.Application:
+def app(held: anyio.Event | None = None, begun: list[web.Request] | None = None) -> web.Application:
     async def hello(_request: web.Request) -> web.Response:
         return web.Response(text="hello")
 
-    async def hold(_request: web.Request) -> web.Response:
+    async def hold(request: web.Request) -> web.Response:
         assert held is not None
+        if begun is not None:
+            begun.append(request)
         await held.wait()
         return web.Response(text="held")
 
@@ -56,12 +58,15 @@ def app(held: anyio.Event | None = None) -> web.Application:
 
 @asynccontextmanager
 async def serving(
-    path: Path, bounds: Bounds, held: anyio.Event | None = None
+    path: Path,
+    bounds: Bounds,
+    held: anyio.Event | None = None,
+    begun: list[web.Request] | None = None,
 ) -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.UnixConnector(str(path), limit=0)
     with control_socket(path, mode=0o600) as listener:
         async with (
-            serve_socket(app(held), listener, bounds=bounds),
+            serve_socket(app(held, begun), listener, bounds=bounds),
             aiohttp.ClientSession(connector=connector) as client,
         ):
             yield client
@@ -87,7 +92,7 @@ async def ended(connection: socket.socket) -> bytes:
             pass
         return said
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         return await to_thread.run_sync(read)
 
 
@@ -104,7 +109,7 @@ async def test_a_request_one_byte_at_a_time_is_cut(tmp_path: Path) -> None:
     async with serving(tmp_path / "s", HASTY):
         with (
             connected(tmp_path / "s") as connection,
-            anyio.fail_after(20),
+            anyio.fail_after(60),
             pytest.raises(ConnectionError),
         ):
             while True:
@@ -148,13 +153,15 @@ async def test_one_user_leaves_room_and_the_idlest_goes_first(tmp_path: Path) ->
 
 async def test_when_all_are_busy_a_new_one_is_told_so(tmp_path: Path) -> None:
     patient = Bounds(connections_max=8, per_client_max=3, idle_seconds=60, stuck_seconds=60)
-    held = anyio.Event()
-    async with serving(tmp_path / "s", patient, held):
+    held, begun = anyio.Event(), list[web.Request]()
+    async with serving(tmp_path / "s", patient, held, begun):
         with ExitStack() as busy:
             for _ in range(3):
                 request = b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n"
                 busy.enter_context(connected(tmp_path / "s", request))
-            await anyio.sleep(0.2)
+            with anyio.fail_after(60):
+                while len(begun) < 3:  # noqa: ASYNC110 - the server has no event for it
+                    await anyio.sleep(0.01)
             with connected(tmp_path / "s") as refused:
                 head, _, body = (await ended(refused)).partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 429 ")
