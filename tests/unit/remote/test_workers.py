@@ -333,6 +333,7 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(
                 group.start_soon(ask, lanes)
                 await anyio.to_thread.run_sync(server.await_asked, 1)
                 os.kill(lane.process.pid, signal.SIGSTOP)
+            monkeypatch.setattr(workers, "BEAT_SECONDS", 60.0)
             server.gate.set()
             assert [type(reply.error) for reply in replies] == [ConnectionLost] * 20
             assert await until_ready(lanes) is not lane
@@ -343,7 +344,7 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(
 async def test_a_worker_that_hangs_gets_no_more_work_however_long_it_takes_to_die(
     cache: Cache, server: Bodies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(workers, "BEAT_SECONDS", 0.3)
     ref = offer(server, b"body")
     killed = anyio.Event()
     async with warm(starter(cache)) as lanes:
@@ -352,6 +353,8 @@ async def test_a_worker_that_hangs_gets_no_more_work_however_long_it_takes_to_di
         os.kill(lane.process.pid, signal.SIGSTOP)
         with anyio.fail_after(PATIENCE_SECONDS):
             await killed.wait()
+        # From here on nobody is in a hurry: the next one may be slow to give signs of life.
+        monkeypatch.setattr(workers, "BEAT_SECONDS", 60.0)
         assert lane not in lanes.for_small()
         assert [reply.ok for reply in await run(lanes, server, asks(cache, ref))] == [True]
         os.kill(lane.process.pid, signal.SIGKILL)
