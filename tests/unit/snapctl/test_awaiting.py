@@ -6,9 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from snapctl import awaiting
 from snapctl.awaiting import Patience, await_daemon
 from snapctl.context import Context
-from snapd.model.errors import AccessDenied, DaemonNotRunning, DaemonStopping, TimedOut, UsageError
+from snapd.model.errors import (
+    AccessDenied,
+    DaemonNotRunning,
+    DaemonStopping,
+    SnapsyncError,
+    TimedOut,
+    UsageError,
+)
 from tests.unit.snapctl.scripted import Exchange, scripted_daemon
 
 STATUS = ("GET", "/v1/status")
@@ -20,9 +28,10 @@ def at(tmp_path: Path) -> Path:
 
 
 def test_durations_as_people_write_them() -> None:
+    before = time.monotonic()
     patience = Patience.parse("1m", "2m", "30s")
     assert patience.deadline is not None
-    assert 59 < patience.deadline - time.monotonic() <= 60
+    assert before + 60 <= patience.deadline <= time.monotonic() + 60
     assert (patience.daemon_seconds, patience.stall_seconds) == (120.0, 30.0)
     assert Patience.parse(None, None, "0s") == Patience()
     with pytest.raises(UsageError):
@@ -38,22 +47,31 @@ def test_a_daemon_that_is_there_is_not_waited_for(
     assert capfd.readouterr().err == ""
 
 
-def test_one_that_starts_later_is_waited_for(at: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_one_that_starts_later_is_waited_for(
+    at: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     states = iter(["draining", "ready"])
     may_start = threading.Event()
+    look = awaiting._absence
+
+    def looked(context: Context, until: float) -> SnapsyncError | None:
+        absent = look(context, until)
+        may_start.set()
+        return absent
+
+    monkeypatch.setattr(awaiting, "_absence", looked)
 
     def serve() -> None:
-        may_start.wait(20)
+        may_start.wait(60)
         reply = {STATUS: lambda it: it.reply(200, {"state": next(states)})}
         with scripted_daemon(at, reply):
-            done.wait(20)
+            done.wait(60)
 
     done = threading.Event()
     thread = threading.Thread(target=serve)
     thread.start()
-    threading.Timer(0.3, may_start.set).start()
     try:
-        await_daemon(Context(socket=str(at)), Patience(daemon_seconds=20.0))
+        await_daemon(Context(socket=str(at)), Patience(daemon_seconds=60.0))
     finally:
         done.set()
         thread.join()
