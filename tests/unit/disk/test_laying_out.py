@@ -53,8 +53,9 @@ def lay_out(
         return run.report(())
 
 
-def standing() -> tuple[int, int]:
-    return len(os.listdir("/proc/self/fd")), threading.active_count()
+def standing() -> frozenset[object]:
+    """Give the descriptors and threads that there are; those of other tests may end meanwhile."""
+    return frozenset(os.listdir("/proc/self/fd")) | frozenset(threading.enumerate())
 
 
 def test_more_files_than_may_wait(tmp_path: Path, manifest: Manifest) -> None:
@@ -63,7 +64,7 @@ def test_more_files_than_may_wait(tmp_path: Path, manifest: Manifest) -> None:
 
     report = lay_out(tmp_path, manifest, told.append)
 
-    assert standing() == before
+    assert standing() <= before
     assert (report.copied, report.bytes_copied) == (COUNT + 1, COUNT * SIZE_BYTES + 1)
     assert manifest_of(tmp_path / "dest").id == manifest.id
     assert told[-1] == CheckoutProgress(COUNT + 1, COUNT + 1, COUNT * SIZE_BYTES + 1,
@@ -78,7 +79,7 @@ def test_nothing_is_left_running_after_a_failure(tmp_path: Path, manifest: Manif
     with pytest.raises(TreeDiffers):
         lay_out(tmp_path, manifest, lambda _progress: None)
 
-    assert standing() == before
+    assert standing() <= before
 
 
 def test_a_callback_may_interrupt(tmp_path: Path, manifest: Manifest) -> None:
@@ -90,7 +91,7 @@ def test_a_callback_may_interrupt(tmp_path: Path, manifest: Manifest) -> None:
     with pytest.raises(KeyboardInterrupt):
         lay_out(tmp_path, manifest, interrupt)
 
-    assert standing() == before
+    assert standing() <= before
     assert not list((tmp_path / "dest").rglob(".snapsync-*"))
 
 
@@ -128,7 +129,7 @@ def test_many_files_share_their_blocks_side_by_side(tmp_path: Path, jobs: int) -
     told: list[CheckoutProgress] = []
     report = lay_out(tmp_path, manifest, told.append, "reflink", jobs)
 
-    assert standing() == before
+    assert standing() <= before
     assert (report.reflinked, report.copied) == (201, 0)
     assert told[-1].files_done == told[-1].files_total == 201
     assert {path.name for path in (tmp_path / "dest").iterdir()} == {"0", "1", "2", "odd"}
@@ -156,7 +157,7 @@ def test_a_file_that_is_gone_from_the_tree_is_named(tmp_path: Path, jobs: int) -
     (tmp_path / "tree/2/101").rename(tmp_path / "101")
     with pytest.raises(TreeDiffers, match=r"\./2/101"):
         lay_out(tmp_path, manifest, lambda _: None, "reflink", jobs)
-    assert standing() == before
+    assert standing() <= before
     left = {path.name for path in (tmp_path / "dest").iterdir()}
     assert left == {"0", "1", "2"}, "what is whole is not hidden"
     (tmp_path / "101").rename(tmp_path / "tree/2/101")
@@ -175,7 +176,7 @@ def test_links_are_made_side_by_side(tmp_path: Path, jobs: int) -> None:
     told: list[CheckoutProgress] = []
     report = lay_out(tmp_path, manifest, told.append, "hardlink", jobs)
 
-    assert standing() == before
+    assert standing() <= before
     assert (report.linked, report.copied) == (203, 0)
     assert told[-1].files_done == told[-1].files_total == 203
     for path in MIXED | special:
@@ -218,7 +219,7 @@ def test_a_process_that_is_killed_ends_the_checkout(
         return
     with pytest.raises(ActionFailed, match="process"):
         lay_out(tmp_path, manifest, lambda _: None, "hardlink", jobs)
-    assert standing() == before
+    assert standing() <= before
     monkeypatch.undo()
     lay_out(tmp_path, manifest, lambda _: None, "hardlink")
     assert manifest_of(tmp_path / "dest").id == manifest.id
