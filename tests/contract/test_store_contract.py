@@ -569,7 +569,7 @@ async def test_a_read_that_is_cancelled_calls_no_sink_afterwards(store: RemoteSt
     await anyio.sleep(0.1)
     assert [len(sink.calls) for sink in sinks] == calls
     assert "finish" not in gated.calls
-    assert took_seconds < 2
+    assert took_seconds < 8
     assert digest_of(await read(store, "t/large")) == digest_of(body)
 
 

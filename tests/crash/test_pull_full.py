@@ -57,7 +57,7 @@ async def test_a_disk_that_fills_stops_the_pull_and_the_next_one_goes_on(disk: P
             await stall.reached.wait()
             ballast = fill(disk)
             stall.release()
-            with pytest.raises(NoSpace) as caught, anyio.fail_after(20):
+            with pytest.raises(NoSpace) as caught, anyio.fail_after(60):
                 await job.wait()
             assert not isinstance(caught.value, CacheFull)
             assert pulls.admission.reserved_bytes == 0
@@ -68,12 +68,12 @@ async def test_a_disk_that_fills_stops_the_pull_and_the_next_one_goes_on(disk: P
             assert 0 < kept < 6
             # There is no room now, and nothing to evict: the next try says so at once.
             store.faults.requests.clear()
-            with pytest.raises(CacheFull), anyio.fail_after(20):
+            with pytest.raises(CacheFull), anyio.fail_after(60):
                 await (await pulls.start(request, detached=True)).wait()
             assert store.faults.count("get") == 0
             assert sum(1 for _ in cache.blobs.iterate()) == kept
             ballast.unlink()
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 view = await (await pulls.start(request, detached=True)).wait()
             assert view.objects_cached == kept
             assert store.faults.count("get") == 6 - kept

@@ -62,7 +62,7 @@ SAMPLES = (
     sample({"common": b"c" * 50, "closed": b"4" * 50, "empty": b""}, modes={"common": 0o600}),
     sample({"alone": b"5" * 50}, modes={"": 0o555}),
 )
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 samples = st.sampled_from(SAMPLES)
 
 

@@ -85,7 +85,7 @@ class Caring:
     async def pull(self, snapshot: Sample, store: str = "memory://store") -> Path:
         job = await self.pulls.start(PullRequest(snapshot.id, store))
         async with job.attached():
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 return Path((await job.wait()).tree)
 
     def damage(self, digest: Digest, mode: int = 0o644) -> None:

@@ -85,7 +85,7 @@ class Bench:
         await self.change(lambda m, who: stages.roll_back(m, None, who))
 
     async def until_all(self, are_so: Callable[[list[FollowView]], object]) -> None:
-        with anyio.fail_after(15):
+        with anyio.fail_after(60):
             while not are_so(self.following.views()):  # noqa: ASYNC110 - follows have no event
                 await anyio.sleep(0.005)
 

@@ -122,7 +122,7 @@ async def test_what_arrives_is_told_as_it_does_by_where_it_comes_from(tmp_path: 
         first = await pulls.start(PullRequest(LITTLE.id, STORE), detached=True)
         await stall.reached.wait()
         second = await pulls.start(PullRequest(other.id, STORE), detached=True)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while not ear.objects_from("store"):  # noqa: ASYNC110 - one batch is whole by then
                 await anyio.sleep(0.01)
         assert not first.view().ended
@@ -155,7 +155,7 @@ async def test_refusals_are_heard_with_their_reason(tmp_path: Path) -> None:
         await pulls.start(PullRequest(LITTLE.id, STORE), detached=True)
         await stall.reached.wait()
         await pulls.start(PullRequest(OTHER.id, STORE), detached=True)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while not pulls.queued_count:  # noqa: ASYNC110 - nobody tells when it has queued up
                 await anyio.sleep(0.01)
         with pytest.raises(QueueFull):
@@ -173,7 +173,7 @@ async def test_a_pull_that_never_fits_is_refused_once_for_the_limit(tmp_path: Pa
     async with opened(tmp_path, ear, settings) as (pulls, _):
         request = PullRequest(LITTLE.id, STORE, wait_for_space=True)
         job = await pulls.start(request, detached=True)
-        with pytest.raises(CacheFull), anyio.fail_after(20):
+        with pytest.raises(CacheFull), anyio.fail_after(60):
             await job.wait()
     assert ear.refused == ["quota"]
     ((told, _),) = ear.ended
@@ -188,7 +188,7 @@ async def test_only_who_works_is_under_way(tmp_path: Path) -> None:
         at_work = await pulls.start(PullRequest(LITTLE.id, STORE), detached=True)
         await stall.reached.wait()
         queued = await pulls.start(PullRequest(OTHER.id, STORE), detached=True)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while not pulls.queued_count:  # noqa: ASYNC110 - nobody tells when it has queued up
                 await anyio.sleep(0.01)
         assert [view.job_id for view in pulls.under_way()] == [at_work.job_id]

@@ -14,7 +14,7 @@ from tests.samples import sample
 from tests.unit.actions.caring import ONE, SETTINGS, TWO, Caring, open_caring
 
 SHARED = digest_of(b"shared")
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 
 
 async def a_round(node: Caring) -> None:

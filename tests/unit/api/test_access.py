@@ -113,7 +113,7 @@ async def test_who_has_left_does_not_count(tmp_path: Path, become: Become) -> No
         become(PULLER)
         async with api.client.post("http://snapd/v1/pulls", json=BODY) as waiting:
             await waiting.content.readline()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await api.pulls.get("j1").left.wait()
         status, _ = await api.ask("DELETE", "/v1/jobs/j1")
         assert status == 403, "nobody asks for it any more, so it is nobody's own"

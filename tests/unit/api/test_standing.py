@@ -35,7 +35,7 @@ async def test_an_open_node_is_counted_and_then_followed(tmp_path: Path) -> None
         (tmp_path / "blobs" / "00" / f"{64 * '0'}.644").write_bytes(b"x" * 8000)
         assert (await standing.numbers()).cache_bytes == 0
         standing.node.pulls.admission.begin_sweeping()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while (await standing.numbers()).cache_bytes < 8192:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
         numbers = await standing.numbers()
@@ -56,7 +56,7 @@ async def test_the_parts_of_the_cache_add_up_before_and_after_a_count(tmp_path: 
         (tmp_path / "blobs" / "00" / f"{64 * '0'}.644").write_bytes(b"x" * 8000)
         (tmp_path / "quarantine" / "wrong.json").write_bytes(b"x" * 5000)
         admission.begin_sweeping()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while admission.usage is None:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
         numbers = await standing.numbers()
@@ -90,4 +90,4 @@ async def test_a_blocked_loop_shows(tmp_path: Path) -> None:
         tasks.start_soon(block)
         await anyio.sleep(1.5)
         tasks.cancel_scope.cancel()
-    assert 0.2 < samples(standing.metrics)[("snapd_event_loop_lag_seconds",)] < 5
+    assert 0.2 < samples(standing.metrics)[("snapd_event_loop_lag_seconds",)] < 60

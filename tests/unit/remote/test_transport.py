@@ -39,7 +39,7 @@ class HeldServer:
         """Wait for so many requests."""
         while len(self._held) < count:
             connection = self._stack.enter_context(self._listener.accept()[0])
-            connection.settimeout(10)
+            connection.settimeout(60)
             assert b"\r\n\r\n" in connection.recv(4096)
             self._held.append(connection)
 
@@ -75,7 +75,7 @@ class HeldServer:
 def server() -> Iterator[HeldServer]:
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1024))
-        listener.settimeout(10)
+        listener.settimeout(60)
         yield HeldServer(listener, stack)
 
 
@@ -219,7 +219,7 @@ async def test_a_defect_before_a_request_begins_fails_the_call(
         raise MemoryError
 
     monkeypatch.setattr(curl_lane, "Slot", broken)
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         [reply] = await transport.run([Request("GET", "/")], Origin("http://127.0.0.1:9", ""))
     assert isinstance(reply.error, InternalError)
 

@@ -19,7 +19,7 @@ from snapd.runtime.notify import Supervisor, sockets_handed_over, supervisor_of
 def systemd_at(name: str) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(name.replace("@", "\0", 1) if name.startswith("@") else name)
-        systemd.settimeout(10)
+        systemd.settimeout(60)
         yield systemd
 
 

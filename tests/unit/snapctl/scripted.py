@@ -50,7 +50,7 @@ class Exchange(BaseHTTPRequestHandler):
 
     def wait_until_left(self) -> None:
         """Return when the client has closed the connection."""
-        self.connection.settimeout(20)
+        self.connection.settimeout(60)
         assert self.connection.recv(1) == b""
         self.server.left.set()
         self.close_connection = True

@@ -131,7 +131,7 @@ def test_a_signal_ends_a_standalone_pull(
         assert process.stderr is not None
         assert "queued" in process.stderr.readline()
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
         assert len(list((cache / "staging").iterdir())) == 1, "only the test's own is left"
     assert process.returncode == 130
     assert out == ""

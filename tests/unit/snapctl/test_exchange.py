@@ -14,8 +14,8 @@ OK = b"HTTP/1.1 200 OK\r\n"
 def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        ours.settimeout(5)
-        theirs.settimeout(5)
+        ours.settimeout(60)
+        theirs.settimeout(60)
         yield ours, theirs
 
 

@@ -42,7 +42,7 @@ def ready(process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137)])
 def test_the_end_of_the_command_is_ours(script: str, code: int) -> None:
     process = start("/bin/sh", "-c", script)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == code
 
 
@@ -58,7 +58,7 @@ def test_a_signal_is_passed_on(name: str) -> None:
     process = start("/bin/sh", "-c", script)
     ready(process)
     process.send_signal(getattr(signal, f"SIG{name}"))
-    assert process.communicate(timeout=30)[0] == "got\n"
+    assert process.communicate(timeout=60)[0] == "got\n"
     assert process.returncode == 5
 
 
@@ -66,7 +66,7 @@ def test_a_signal_that_ends_the_command_is_told_as_shells_do() -> None:
     process = start("/bin/sh", "-c", "echo ready; exec cat")
     ready(process)
     process.terminate()
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 143
 
 
@@ -87,16 +87,16 @@ def test_ctrl_c_of_a_terminal_reaches_the_command_once() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "got\n"
     os.write(leader, b"\x04")
-    assert process.communicate(timeout=30)[0] == "over\n"
+    assert process.communicate(timeout=60)[0] == "over\n"
     os.close(leader)
 
 
 def test_ctrl_c_that_was_ignored_stays_so_for_the_command() -> None:
     script = "import signal; print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"
     process = start(sys.executable, "-c", script, before=IN_BACKGROUND)
-    assert process.communicate(timeout=30)[0] == "True\n"
+    assert process.communicate(timeout=60)[0] == "True\n"
     process = start(sys.executable, "-c", script)
-    assert process.communicate(timeout=30)[0] == "False\n"
+    assert process.communicate(timeout=60)[0] == "False\n"
 
 
 def test_the_command_blocks_no_signals_and_has_the_usual_pipe(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_the_command_blocks_no_signals_and_has_the_usual_pipe(tmp_path: Path) ->
         "print(open('/proc/self/status').read().split('SigIgn:')[1].split()[0])"
     )
     process = start(sys.executable, "-I", "-c", script)
-    blocked, ignored = process.communicate(timeout=30)[0].splitlines()
+    blocked, ignored = process.communicate(timeout=60)[0].splitlines()
     assert blocked == "set()"
     # Python itself ignores two signals; of those that have names, none more.
     plain = subprocess.run(

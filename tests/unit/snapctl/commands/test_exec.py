@@ -44,7 +44,7 @@ def test_the_command_has_tree_id_and_the_process(
     tmp_path: Path, cache: Path, dashes: tuple[str, ...]
 ) -> None:
     process = start(tmp_path, *dashes, sys.executable, "-c", SHOW)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert out.split() == [str(process.pid), str(cache / "trees" / ID), ID]
     assert (err, process.returncode) == ("", 0)
 
@@ -104,7 +104,7 @@ def test_the_command_starts_with_the_signals_that_snapctl_was_given(
     program = ("sh", "-c", "grep -E 'Sig(Blk|Ign)' /proc/self/status")
     direct = subprocess.run([*before, *program], capture_output=True, text=True, check=True)
     process = start(tmp_path, "--", *program, before=before)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=60)
     assert out == direct.stdout
 
 
@@ -116,7 +116,7 @@ def test_signals_reach_the_command(tmp_path: Path, number: signal.Signals) -> No
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
     process.send_signal(number)
-    out, _ = process.communicate("\n", timeout=30)
+    out, _ = process.communicate("\n", timeout=60)
     assert (out, process.returncode) == ("got\n", 9)
 
 

@@ -43,7 +43,7 @@ def test_a_daemon_that_sees_the_process_holds_by_it(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == f"{TREE}\n"
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     asked = [(path, body) for _, path, body in daemon.requests]
     lease = {"id": ID, "kind": "process", "subject": "", "reason": "training"}
@@ -66,7 +66,7 @@ def test_one_that_does_not_is_asked_again_and_again(tmp_path: Path) -> None:
             if "not renewed" in line:
                 break
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
 
 
