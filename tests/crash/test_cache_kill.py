@@ -96,8 +96,8 @@ def kill_everywhere(root: Path, before: Callable[[], object], work: Callable[[],
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    with open_cache(tmp_path / "cache", now=lambda: 7.0) as cache:
+def root(quick_path: Path) -> Path:
+    with open_cache(quick_path / "cache", now=lambda: 7.0) as cache:
         return cache.root
 
 
@@ -164,9 +164,9 @@ def test_the_tidying_after_a_power_loss_killed_anywhere_is_done_by_the_next(
     assert step > 40
 
 
-def test_a_first_opening_killed_on_the_way_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_first_opening_killed_on_the_way_is_no_obstacle(quick_path: Path) -> None:
     for step in [*range(1, 25), *range(25, 3000, 83)]:
-        root = tmp_path / str(step)
+        root = quick_path / str(step)
 
         def first(root: Path = root) -> None:
             with open_cache(root, now=lambda: 7.0):

@@ -107,12 +107,12 @@ def assert_nothing_half_visible(dest: Path, tree: Path) -> None:
 @pytest.mark.usefixtures("sharing")
 @pytest.mark.parametrize("mode", ["copy", "hardlink", "reflink"])
 def test_killed_anywhere_it_shows_nothing_half_done_and_resumes(
-    tmp_path: Path, mode: CheckoutMode
+    quick_path: Path, mode: CheckoutMode
 ) -> None:
-    tree, old, dest = tmp_path / "tree", tmp_path / "old", tmp_path / "dest"
+    tree, old, dest = quick_path / "tree", quick_path / "old", quick_path / "dest"
     manifest = make_tree(tree, NEW)
     make_tree(old, OLD)
-    outside = tmp_path / "outside"
+    outside = quick_path / "outside"
     outside.write_bytes(b"outside")
     for step in count(1):
         shutil.copytree(old, dest)
@@ -135,9 +135,9 @@ def test_killed_anywhere_it_shows_nothing_half_done_and_resumes(
 @pytest.mark.usefixtures("sharing")
 @pytest.mark.parametrize("mode", ["copy", "hardlink", "reflink"])
 def test_killed_anywhere_a_new_destination_stays_closed_to_others(
-    tmp_path: Path, mode: CheckoutMode
+    quick_path: Path, mode: CheckoutMode
 ) -> None:
-    tree, dest = tmp_path / "tree", tmp_path / "dest"
+    tree, dest = quick_path / "tree", quick_path / "dest"
     manifest = make_tree(tree, NEW)
     kept = set()
     for step in count(1):
@@ -162,11 +162,11 @@ def mode_of(path: Path) -> int:
 @pytest.mark.usefixtures("sharing")
 @pytest.mark.parametrize("mode", ["hardlink", "reflink"])
 def test_what_it_forked_ends_with_it(
-    tmp_path: Path, mode: CheckoutMode, monkeypatch: pytest.MonkeyPatch
+    quick_path: Path, mode: CheckoutMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(laying_out, "FORKED_FILES_MIN", 0)
     monkeypatch.setattr(fresh_files, "_STRETCH_LINES_MIN", 10)
-    tree, dest = tmp_path / "tree", tmp_path / "dest"
+    tree, dest = quick_path / "tree", quick_path / "dest"
     manifest = make_tree(tree, {f"{n % 40:02}/{n}": (0o644, b"x") for n in range(800)})
     options = CheckoutOptions(mode=mode, jobs=3)
 

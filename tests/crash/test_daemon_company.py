@@ -47,9 +47,9 @@ backoff_base_seconds = 0.01
 
 
 @pytest.fixture
-def host(tmp_path: Path, seaweed: Seaweed, fault_proxy: FaultProxy) -> Host:
+def host(quick_path: Path, seaweed: Seaweed, fault_proxy: FaultProxy) -> Host:
     host = Host(
-        tmp_path / "host", {**seaweed.environment(), "AWS_ENDPOINT_URL_S3": fault_proxy.url}
+        quick_path / "host", {**seaweed.environment(), "AWS_ENDPOINT_URL_S3": fault_proxy.url}
     )
     host.environment()
     (host.root / "transfer.toml").write_text(CONFIG, encoding="utf-8")

@@ -59,9 +59,9 @@ PARTS = 10
 
 
 @pytest.fixture
-def host(tmp_path: Path, seaweed: Seaweed, fault_proxy: FaultProxy) -> Host:
+def host(quick_path: Path, seaweed: Seaweed, fault_proxy: FaultProxy) -> Host:
     return Host(
-        tmp_path / "host", {**seaweed.environment(), "AWS_ENDPOINT_URL_S3": fault_proxy.url}
+        quick_path / "host", {**seaweed.environment(), "AWS_ENDPOINT_URL_S3": fault_proxy.url}
     )
 
 

@@ -33,9 +33,9 @@ def store(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def filled(tmp_path: Path) -> Path:
+def filled(quick_path: Path) -> Path:
     """Give a closed cache with two snapshots."""
-    root = tmp_path / "cache"
+    root = quick_path / "cache"
     with open_cache(root, now=lambda: 7.0) as cache:
         for made in (ONE, TWO):
             store_all(cache, made)

@@ -91,8 +91,8 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(quick_path: Path) -> World:
+    return World(quick_path)
 
 
 @pytest.mark.usefixtures("forked")

@@ -11,6 +11,7 @@ from snapd.disk.scanning import Scan
 from snapd.model.settings import MIB
 from tests.caching import assert_sound, assert_tree, ref_of, staged, store, store_all
 from tests.crash.steps import run_until
+from tests.crash.test_cache_kill import empty
 from tests.samples import sample
 
 ONE = sample(
@@ -68,11 +69,11 @@ def assert_honest(cache: Cache) -> None:
     }
 
 
-def test_a_scrub_killed_anywhere_is_finished_by_the_next(tmp_path: Path) -> None:
+def test_a_scrub_killed_anywhere_is_finished_by_the_next(quick_path: Path) -> None:
+    root = quick_path / "cache"
     for step in count(1):
-        root = tmp_path / str(step)
         damaged_cache(root)
-        code = run_until(step, lambda root=root: scrub(root))  # type: ignore[misc]  # mypy on defaults
+        code = run_until(step, lambda: scrub(root))
         assert code in (0, -signal.SIGKILL)
         with open_cache(root, now=lambda: 7.0) as cache:
             assert_honest(cache)
@@ -86,10 +87,12 @@ def test_a_scrub_killed_anywhere_is_finished_by_the_next(tmp_path: Path) -> None
             assert {view.snapshot_id for view in cache.snapshots()} == trees
         if code == 0:
             break
+        empty(root)
     assert step > 25
 
 
-def test_a_pull_that_finds_damage_killed_anywhere_is_finished_by_the_next(tmp_path: Path) -> None:
+def test_a_pull_that_finds_damage_killed_anywhere_is_finished_by_the_next(quick_path: Path) -> None:
+    root = quick_path / "cache"
     three = sample({"z": b"shared", "new": b"new"})
 
     def pull(root: Path) -> None:
@@ -99,9 +102,8 @@ def test_a_pull_that_finds_damage_killed_anywhere_is_finished_by_the_next(tmp_pa
             cache.publish(three.manifest, store="", now=9.0)
 
     for step in count(1):
-        root = tmp_path / str(step)
         damaged_cache(root)
-        code = run_until(step, lambda root=root: pull(root))  # type: ignore[misc]  # mypy on defaults
+        code = run_until(step, lambda: pull(root))
         assert code in (0, -signal.SIGKILL)
         with open_cache(root, now=lambda: 7.0) as cache:
             assert_honest(cache)
@@ -113,4 +115,5 @@ def test_a_pull_that_finds_damage_killed_anywhere_is_finished_by_the_next(tmp_pa
             assert cache.complete(three.id) is not None
         if code == 0:
             break
+        empty(root)
     assert step > 25

@@ -60,8 +60,8 @@ def assert_consistent(cache: Cache) -> None:
             assert_tree(cache.trees.path(each.id), each.manifest)
 
 
-def test_a_sweep_killed_anywhere_loses_nothing_that_is_kept(tmp_path: Path) -> None:
-    root = tmp_path / "cache"
+def test_a_sweep_killed_anywhere_loses_nothing_that_is_kept(quick_path: Path) -> None:
+    root = quick_path / "cache"
     halfway = 0
     for step in count(1):
         fill(root)
@@ -87,9 +87,9 @@ def test_a_sweep_killed_anywhere_loses_nothing_that_is_kept(tmp_path: Path) -> N
 
 
 def test_a_named_eviction_killed_anywhere_leaves_the_snapshot_whole_or_gone(
-    tmp_path: Path,
+    quick_path: Path,
 ) -> None:
-    root = tmp_path / "cache"
+    root = quick_path / "cache"
 
     def evict() -> None:
         with open_cache(root, now=lambda: NOW) as cache:
@@ -98,7 +98,7 @@ def test_a_named_eviction_killed_anywhere_leaves_the_snapshot_whole_or_gone(
     for step in count(1):
         fill(root)
         # A hard-linked checkout, which must come through whatever happens.
-        linked = tmp_path / "linked"
+        linked = quick_path / "linked"
         linked.unlink(missing_ok=True)
         os.link(root / "trees" / GOES.id / "closed" / "b", linked)
         code = run_until(step, evict)
