@@ -26,7 +26,7 @@ def view(dest: str = "/srv/iris", **more: Any) -> dict[str, Any]:
         "version": "v1.0.0",
         "snapshot_id": "a" * 64,
         "target_snapshot_id": "a" * 64,
-        "live_since": time.time() - 90,
+        "live_since": time.time() - 7202,
         "checked_at": time.time() - 2,
     }
     return made | more
@@ -147,7 +147,7 @@ def test_how_it_stands_is_told_with_what_to_do(tmp_path: Path) -> None:
         absent = snapctl("follow", "status", "/srv", "--socket", str(at), home=tmp_path)
     rows = [row.split() for row in all_of_it.stdout.splitlines()]
     assert rows[0] == ["REFERENCE", "LIVE", "SINCE", "STATE", "BEHIND", "CHECKED", "PATH"]
-    assert rows[1][:3] == ["iris@production", "v1.0.0", "1m30s"]
+    assert rows[1][:3] == ["iris@production", "v1.0.0", "2h00m"]
     assert "behind" in rows[2]
     assert "1m15s" in rows[2]
     assert all_of_it.stderr.splitlines() == [

@@ -23,7 +23,7 @@ def listed() -> dict[str, Any]:
     return {
         "leases": [
             lease(ID, "process", since=now - 90, reason="sh", process={"pid": 12}),
-            lease(ID, "time", since=now - 60, until=now + 3600.5),
+            lease(ID, "time", since=now - 60, until=now + 3655),
             lease(OTHER, "pin", since=now - 7200, uid=3, reason="baseline"),
             lease(OTHER, "link", since=now, subject="/data/current"),
         ]
