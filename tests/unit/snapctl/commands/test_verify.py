@@ -107,7 +107,9 @@ def test_a_tree_is_proven_and_repaired(tmp_path: Path, manifest: Manifest, cache
     words = ["verify", "--standalone", "--deep", manifest.id]
 
     ran = snapctl(*words, home=tmp_path)
-    assert (ran.returncode, ran.stderr) == (0, "")
+    # Of what takes longer than a second, as it may on a busy machine, the progress is shown.
+    said = [line for line in ran.stderr.splitlines() if not line.startswith("verify ")]
+    assert (ran.returncode, said) == (0, [])
     assert ran.stdout == f"{manifest.id} verified: 2 files, 3 B\n"
 
     (cached / "a").write_bytes(b"X")
