@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ DIRECTORIES: Final = 1000
 FILES_IN_EACH: Final = 1000
 OBJECTS: Final = 32
 MILLION_LIMIT_BYTES: Final = 512 * MIB
+OWN_DISK_BYTES: Final = 4096 * MIB
+"""Ten times what a million names take, and what a daemon leaves free; most of it is a hole."""
 
 V1 = Path("/sys/fs/cgroup/memory")
 V2 = Path("/sys/fs/cgroup")
@@ -132,10 +135,38 @@ def million(store: Path) -> SnapshotId:
     return snapshot_id
 
 
+@pytest.fixture
+def own_disk(tmp_path: Path) -> Iterator[Path]:
+    """Give a file system in a file: with it a million names go at once, and not one by one.
+
+    Removing them takes a third as long as making them, and for as long as the journal needs to
+    digest it everything else on the disk waits. Where nothing can be mounted so, it is a directory.
+    """
+    image, place = tmp_path / "disk.image", tmp_path / "disk"
+    place.mkdir()
+    with image.open("wb") as file:
+        file.truncate(OWN_DISK_BYTES)
+    commands = (
+        ["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", str(image)],
+        ["mount", "-o", "loop,noinit_itable", str(image), str(place)],
+    )
+    mounted = all(_succeeds(command) for command in commands)
+    yield place
+    if mounted:
+        subprocess.run(["umount", str(place)], check=True)
+    image.unlink()
+
+
+def _succeeds(command: list[str]) -> bool:
+    if shutil.which(command[0]) is None:
+        return False
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_million_entries_with_little_memory(tmp_path: Path) -> None:
-    host, store = Host(tmp_path / "host"), tmp_path / "store"
+def test_a_million_entries_with_little_memory(own_disk: Path) -> None:
+    host, store = Host(own_disk / "host"), own_disk / "store"
     snapshot_id = million(store)
     try:
         with limited(MILLION_LIMIT_BYTES) as memory:
@@ -149,5 +180,5 @@ def test_a_million_entries_with_little_memory(tmp_path: Path) -> None:
         assert len(os.listdir(tree / "d0999")) == FILES_IN_EACH
         assert (tree / "d0999/f000999").read_bytes() == b"object %d" % (999 % OBJECTS)
     finally:
-        shutil.rmtree(store)
-        shutil.rmtree(host.cache, ignore_errors=True)
+        if not own_disk.is_mount():
+            shutil.rmtree(own_disk)
