@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.e2e.installed import Daemon, Host, write_files
 
@@ -20,6 +20,8 @@ def browser() -> Iterator[Browser]:
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if found is None:
         pytest.fail("no browser here: apt-get install chromium, or leave these tests out", False)
+    # What is waited for comes sooner or later; a busy machine is no failure.
+    expect.set_options(timeout=60_000)
     with sync_playwright() as driver:
         # Without a user namespace of its own, as in a container, Chromium's sandbox can't start.
         browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])

@@ -92,8 +92,9 @@ def test_it_shows_what_the_node_holds(any_look: Look, scene: Scene) -> None:
     page = any_look.page
     row = page.locator("#snapshot-rows tr")
     expect(row).to_have_count(1)
-    for text in (scene.ids[0][:12], scene.store, "9.77 KiB", "1 pin", "given out, 60 min left"):
+    for text in (scene.ids[0][:12], scene.store, "9.77 KiB", "1 pin"):
         expect(row).to_contain_text(text)
+    expect(row).to_contain_text(re.compile(r"given out, (60|5\d) min left"))
     failure = page.locator(".failure")
     expect(failure).to_contain_text("no_such_snapshot")
     expect(failure.locator("code")).to_have_text("snapctl push")
@@ -117,7 +118,7 @@ def test_no_secret_and_no_command_line_is_shown(look: Look) -> None:
 def test_a_pull_that_begins_shows_without_a_reload(look: Look, scene: Scene) -> None:
     look.open()
     assert scene.pull(scene.ids[1]) == 0
-    expect(look.page.locator("#snapshot-rows tr")).to_have_count(2, timeout=15_000)
+    expect(look.page.locator("#snapshot-rows tr")).to_have_count(2)
     expect(look.page.locator("#count")).to_have_text("2")
 
 
@@ -161,7 +162,7 @@ def test_a_running_pull_has_a_bar_that_can_be_heard(look: Look) -> None:
     )
     expect(look.page).to_have_title(re.compile(r"2\.00 KiB/s . .+ . snapsync"))
     show(look, pulls=[], pulls_running=0)
-    expect(look.page.locator("#news")).to_have_text("Pull of cdcdcdcd ended.", timeout=10_000)
+    expect(look.page.locator("#news")).to_have_text("Pull of cdcdcdcd ended.")
 
 
 def test_a_pull_is_watched_while_it_runs(browser: Browser, tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_a_pull_is_watched_while_it_runs(browser: Browser, tmp_path: Path) -> No
     tree = write_files(tmp_path / "tree", {f"f{n}": os.urandom(100_000) for n in range(60)})
     snapshot_id = host.snapctl("push", tree, "--store", store).stdout.strip()
     config = f'[daemon]\nlisten = "127.0.0.1:0"\nstores = ["{store}"]\n'
-    config += '[transfer]\nbytes_per_second = "200K"\n'
+    config += '[transfer]\nbytes_per_second = "100K"\n'
     with (
         host.daemon(config=config) as daemon,
         contextmanager(looking)(browser, daemon, "desk", "dark") as look,
@@ -177,9 +178,9 @@ def test_a_pull_is_watched_while_it_runs(browser: Browser, tmp_path: Path) -> No
         pulling = host.start("snapctl", "pull", "--id", snapshot_id, "--store", store, "--quiet")
         look.open()
         pull = look.page.locator(".pull")
-        expect(pull.locator(".percent")).to_have_text(re.compile(r"[1-9]\d? %"), timeout=20_000)
+        expect(pull.locator(".percent")).to_have_text(re.compile(r"[1-9]\d? %"))
         expect(pull).to_contain_text("Fetching")
-        expect(pull).to_contain_text(re.compile(r"[1-9][\d.]* KiB/s . .*left"), timeout=20_000)
+        expect(pull).to_contain_text(re.compile(r"[1-9][\d.]* KiB/s . .*left"))
         bar = pull.get_by_role("progressbar").element_handle()
         seen = bar.evaluate("bar => bar.value")
         look.page.wait_for_function("([bar, seen]) => bar.value > seen", arg=[bar, seen])
@@ -202,9 +203,9 @@ def test_names_are_text_whatever_they_are(look: Look) -> None:
 def test_a_daemon_that_is_away_is_said_to_be(look: Look) -> None:
     look.open()
     look.page.route("**/v1/overview", lambda route: route.fulfill(status=503, body=json.dumps({})))
-    expect(look.page.locator("#state-text")).to_have_text("No answer", timeout=15_000)
+    expect(look.page.locator("#state-text")).to_have_text("No answer")
     look.page.unroute_all()
-    expect(look.page.locator("#state-text")).to_have_text("Ready", timeout=15_000)
+    expect(look.page.locator("#state-text")).to_have_text("Ready")
     look.complaints.clear()
 
 
