@@ -43,6 +43,8 @@ SHORT_LIVES_MAX = 3
 BEAT_SECONDS = 10.0
 SILENT_BEATS_MAX = 3
 """A worker that answers nothing for so many beats is killed: it was stopped, or hangs."""
+READY_SECONDS = 120.0
+"""A worker that is not ready by then never will be, not on the slowest disk either."""
 
 
 def count_of(settings: TransferSettings) -> int:
@@ -254,23 +256,32 @@ class Workers:
 
 async def _watch(lane: WorkerLane) -> None:
     """Wait for a worker's end; one that gives no sign of life is killed."""
-    while True:
-        with anyio.move_on_after(BEAT_SECONDS):
-            await lane.gone.wait()
-            return
-        if lane.ready and not lane.beat():
+    while not await _ended_within(BEAT_SECONDS, lane):
+        late = time.monotonic() - lane.started_at > READY_SECONDS
+        if not (lane.beat() if lane.ready else not late):
             logger.warning("a transfer process hangs and is killed")
             # One that waits for a disk dies only when the disk has answered.
             lane.ready = False
             lane.process.kill()
+            await lane.gone.wait()
+
+
+async def _ended_within(seconds: float, lane: WorkerLane) -> bool:
+    with anyio.move_on_after(seconds):
+        await lane.gone.wait()
+    return lane.gone.is_set()
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    """Wait for a process's end, and kill it if that takes too long; never without a bound."""
+    for end_it in (process.kill, lambda: None):
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            end_it()
+        else:
+            return
+    logger.warning("process %d was killed and does not die: it waits for a disk", process.pid)
 
 
 @asynccontextmanager

@@ -450,6 +450,38 @@ async def test_without_workers_that_live_threads_do_the_work(cache: Cache, serve
     assert len(started) == SHORT_LIVES_MAX
 
 
+async def test_a_worker_that_never_gets_ready_is_killed_and_replaced(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(workers, "READY_SECONDS", 0.2)
+    first: list[subprocess.Popen[bytes]] = []
+
+    def sleepy_at_first(far: socket.socket) -> subprocess.Popen[bytes]:
+        if not first:
+            first.append(subprocess.Popen(["sleep", "1000"], pass_fds=[far.fileno()]))
+            return first[0]
+        monkeypatch.setattr(workers, "BEAT_SECONDS", 60.0)
+        return starter(cache)(far)
+
+    async with warm(sleepy_at_first):
+        assert first[0].returncode == -signal.SIGKILL
+
+
+def test_a_process_that_does_not_die_is_left_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workers, "STOP_SECONDS", 0.05)
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        killed: list[int] = []
+        with monkeypatch.context() as deathless:
+            deathless.setattr(process, "kill", lambda: killed.append(process.pid))
+            workers._reap(process)
+        assert killed == [process.pid]
+        assert f"process {process.pid} was killed and does not die" in caplog.text
+        process.kill()
+
+
 async def test_a_worker_that_can_not_be_started_is_done_without(
     cache: Cache, server: Bodies
 ) -> None:
