@@ -55,7 +55,7 @@ class LeaseWatch:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Look during the block, in a thread of its own."""
+        """Look during the block, in a thread of its own; once even if it ends before that."""
         thread = Thread(target=self._run, name="leases", daemon=True)
         # It inherits what is blocked: no signal that is meant for the command may end up there.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -75,9 +75,10 @@ class LeaseWatch:
 
     def _run(self) -> None:
         pause_seconds = _LOOK_SECONDS_MIN
-        while not self._ended.is_set():
+        while True:
             self._look()
-            self._ended.wait(pause_seconds)
+            if self._ended.wait(pause_seconds):
+                return
             pause_seconds = min(_LOOK_SECONDS_MAX, pause_seconds * _LOOKS_LATER_BY)
 
     def _look(self) -> None:
