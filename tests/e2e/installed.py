@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from tests.e2e.forked import Forking
 
 BIN = Path(sys.executable).parent
-READY_SECONDS = 30.0
+READY_SECONDS = 60.0
 COMMAND_SECONDS = 60.0
 
 SNAPDIR = """

@@ -25,6 +25,8 @@ from snapd.model.jobs import PullRequest
 from tests.e2e.installed import COMMAND_SECONDS, READY_SECONDS, Daemon, Host, write_files
 from tests.ordinary_user import NOBODY, nobodys_directory
 
+OTHERS_SECONDS = 20.0
+
 ORDINARY = """
 import os, sys
 # All that is imported late, while root still can: the interpreter may lie in a private place.
@@ -113,7 +115,7 @@ def test_no_configuration_at_all_as_an_ordinary_user() -> None:
 
 def take_the_default_address(first: socket.socket) -> None:
     """Listen there; a daemon of another test, which runs beside this one, ends before long."""
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + OTHERS_SECONDS
     while True:
         try:
             first.bind(("127.0.0.1", 9477))
