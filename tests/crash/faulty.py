@@ -22,6 +22,9 @@ deadline_seconds = {DEADLINE_SECONDS}
 large_object_bytes = {2 * RANGE_BYTES}
 range_bytes = {RANGE_BYTES}
 """
+PATIENT = PATIENCE.replace("attempts_max = 3", "attempts_max = 1000").replace(
+    f"deadline_seconds = {DEADLINE_SECONDS}", "deadline_seconds = 60.0"
+)
 
 ANY = r"/\.(manifests|objects)/"
 TRICKLE = {"chunk_bytes": 2048, "seconds": 0.02}
