@@ -13,7 +13,7 @@ STALL_SECONDS = 1.0
 RANGE_BYTES = 32768
 PATIENCE = f"""
 [transfer]
-connect_timeout_seconds = 10.0
+connect_timeout_seconds = 1.0
 stall_timeout_seconds = {STALL_SECONDS}
 attempts_max = 3
 backoff_base_seconds = 0.05
