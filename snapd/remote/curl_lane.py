@@ -217,7 +217,7 @@ class Lane:
         self._fill()
 
     def _patience_seconds(self) -> float:
-        # While transfers run, libcurl's own timer for slow ones comes at least once a second.
+        # Once a body has begun, libcurl's own timer for slow ones comes at least once a second.
         if self._due is None:
             return -1
         return max(0.0, self._due - time.monotonic())

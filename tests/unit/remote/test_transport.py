@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import anyio
 import anyio.to_thread
+import pycurl
 import pytest
 
 from snapd.model.errors import InternalError, Interrupted
@@ -322,3 +323,25 @@ async def test_it_is_measured_how_long_a_server_thinks(
         await anyio.to_thread.run_sync(server.hold, 1)
         await anyio.to_thread.run_sync(server.answer)
     assert 0 < replies[0].latency_seconds < 10
+
+
+async def test_a_body_that_stalls_is_given_up_however_long_a_connection_may_take(
+    server: HeldServer,
+) -> None:
+    settings = TransferSettings(
+        stall_timeout_seconds=1.0, connect_timeout_seconds=600.0, transfer_threads=1
+    )
+    replies: list[Reply] = []
+    async with opened(settings) as transport:
+        sinks = [RecordingSink(), RecordingSink()]
+        requests = [Request("GET", f"/{i}", sink=sink) for i, sink in enumerate(sinks)]
+
+        async def run() -> None:
+            replies.extend(await transport.run(requests, Origin(server.url, "")))
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                group.start_soon(run)
+                await anyio.to_thread.run_sync(server.hold, 2)
+                server.answer(ANSWER[:-2])
+    assert [reply.curl_code for reply in replies] == [pycurl.E_OPERATION_TIMEDOUT] * 2
