@@ -1,4 +1,4 @@
-"""Our daemon, run for a measurement: empty cache, a user's environment, ready when it answers."""
+"""Our daemon, run for a measurement: empty cache, a user's environment, started in full."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measure import KEPT_CHARACTERS, Failed
+from benchmarks.measure import KEPT_CHARACTERS, Failed, cpu_seconds_of
 
 BIN = Path(sys.executable).parent
 READY_SECONDS = 30.0
+REST_SECONDS = 0.3
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark"}
 
 
@@ -60,17 +61,33 @@ def client_environment(
 
 @contextmanager
 def running_daemon(scratch: Path, environment: dict[str, str], *arguments: str) -> Iterator[Daemon]:
-    """Run `snapd` with its cache below `scratch` until the end of the block."""
+    """Run `snapd` with its cache below `scratch` until the end of the block.
+
+    The block begins when the daemon has started in full, as one that has run for days has: it
+    answers, and its transfer processes have nothing left to load.
+    """
     command = [str(BIN / "snapd"), "--store", "*", "--listen", "", *arguments]
     log = scratch / "snapd.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, stderr=output)
     try:
         _wait(environment, process, log)
+        _await_rest(process.pid)
         yield Daemon(process.pid, environment, scratch / "state", log)
     finally:
         process.terminate()
         process.wait(timeout=READY_SECONDS)
+
+
+def _await_rest(process_id: int) -> None:
+    """Wait until a process and its children have used no processor for a moment."""
+    deadline = time.monotonic() + READY_SECONDS
+    used_seconds = -1.0
+    while (now_seconds := cpu_seconds_of(process_id)) != used_seconds:
+        if time.monotonic() > deadline:
+            raise Failed("snapd has started and does not come to rest")
+        used_seconds = now_seconds
+        time.sleep(REST_SECONDS)
 
 
 def _wait(environment: dict[str, str], process: subprocess.Popen[bytes], log: Path) -> None:
