@@ -199,7 +199,6 @@ async def _open_cache(
         quarantine_max_bytes=settings.cache.quarantine_max_bytes,
         kubelet_directory=Path(settings.cache.kubelet_directory),
         node_name=settings.cache.node_name,
-        leave_free_bytes=settings.cache.min_free_bytes,
         on_rehash=observer.on_rehashed,
     )
     cache = await to_thread.run_sync(opened.__enter__)

@@ -320,14 +320,12 @@ def open_cache(
     quarantine_max_bytes: int = QUARANTINE_MAX_BYTES,
     kubelet_directory: Path = KUBELET_DIRECTORY,
     node_name: str = "",
-    leave_free_bytes: int = 0,
     on_rehash: OnRehash = tell_nobody,
 ) -> Iterator[Cache]:
     """Open the state directory, made if it is missing, for the length of the block.
 
     Half-done work of dead processes is swept; after a power loss whatever is younger than the last
-    barrier is verified again. Several processes may have it open at once. An object that is longer
-    than its snapshot says leaves `leave_free_bytes` of the disk. Raises `CacheUnusable`
+    barrier is verified again. Several processes may have it open at once. Raises `CacheUnusable`
     for a directory that can't be written, is of a newer version or lacks hard links, or lacks the
     fs-verity that `seal` requires.
     """
@@ -343,7 +341,6 @@ def open_cache(
                 quarantine_max_bytes,
                 kubelet_directory,
                 node_name,
-                leave_free_bytes,
                 on_rehash,
             )
         except OSError as exc:
@@ -375,7 +372,6 @@ def _open(
     quarantine_max_bytes: int,
     kubelet_directory: Path,
     node_name: str,
-    leave_free_bytes: int,
     on_rehash: OnRehash,
 ) -> Cache:
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -400,7 +396,6 @@ def _open(
             quarantine,
             unnamed=unnamed,
             seal=seal,
-            leave_free_bytes=leave_free_bytes,
             on_verified=records.note,
         )
         stack.callback(press.close)
@@ -445,7 +440,6 @@ def _open(
                 unnamed=unnamed,
                 seal_mode=seal.state.mode,
                 sealed=seal.state.active,
-                leave_free_bytes=leave_free_bytes,
             ),
             durable=durable,
             now=now,

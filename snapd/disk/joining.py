@@ -23,7 +23,6 @@ class PressTerms(NamedTuple):
     unnamed: bool
     seal_mode: SealMode
     sealed: bool
-    leave_free_bytes: int
 
 
 @contextmanager
@@ -50,7 +49,6 @@ def open_press(terms: PressTerms) -> Iterator[Press]:
                 quarantine,
                 unnamed=terms.unnamed,
                 seal=Seal(SealState(terms.seal_mode, active=terms.sealed)),
-                leave_free_bytes=terms.leave_free_bytes,
             )
         ) as press,
     ):

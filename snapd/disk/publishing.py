@@ -22,6 +22,9 @@ from snapd.model.units import format_size
 
 SHARDS = tuple(f"{number:02x}" for number in range(256))
 PERMISSION_BITS = 0o777
+_KEPT_FREE_BYTES_MAX = 512 * MIB
+_KEPT_FREE_SHARE = 64
+"""Of the disk, if that is less."""
 
 _READ_BYTES = MIB
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -124,7 +127,7 @@ class Press:
 
     Holds one open descriptor for each of the 256 directories until `close`. With `unnamed` new
     bytes go to files without a name; otherwise to names in the staging directory. An object that is
-    longer than its snapshot says, for which nobody made room, leaves `leave_free_bytes` free.
+    longer than its snapshot says, for which nobody made room, never fills the disk.
     """
 
     def __init__(
@@ -135,7 +138,6 @@ class Press:
         *,
         unnamed: bool,
         seal: Seal = UNSEALED,
-        leave_free_bytes: int = 0,
         on_verified: OnVerified = _tell_nobody,
     ) -> None:
         self.root = root
@@ -144,7 +146,6 @@ class Press:
         self.shards = [os.open(root / shard, fsops.DIRECTORY) for shard in SHARDS]
         self._staging = staging
         self._unnamed = unnamed
-        self._leave_free_bytes = leave_free_bytes
         self.note_verified = on_verified
 
     def close(self) -> None:
@@ -162,19 +163,27 @@ class Press:
         return StagedFile(self._staging, self.shard(digest), unnamed=self._unnamed)
 
     def refuse_overrun(self, ref: ObjectRef, more_bytes: int) -> None:
-        """Raise `NoSpace` if that much more, beyond what the snapshot says, leaves too little."""
+        """Raise `NoSpace` if that much more than the snapshot says would nearly fill the disk.
+
+        What is kept is less than what pulls leave free unless told otherwise: a sweep makes room
+        again after an object that is somewhat longer, so that a full node goes on.
+        """
         with fsops.translated(f"can't store object {ref.digest} ({ref.path})", self.root):
-            free_bytes = fsops.space(self.shards[0]).free_bytes
-        if free_bytes - more_bytes < self._leave_free_bytes:
+            space = fsops.space(self.shards[0])
+        kept_bytes = min(_KEPT_FREE_BYTES_MAX, space.total_bytes // _KEPT_FREE_SHARE)
+        available_bytes = max(0, space.free_bytes - kept_bytes)
+        if more_bytes > available_bytes:
             raise NoSpace(
                 f"object {ref.digest} ({ref.path}) is longer than the {format_size(ref.size_bytes)}"
-                f" that its snapshot says, and there is no room for that in {self.root}:"
-                f" {format_size(free_bytes)} are free, and"
-                f" {format_size(self._leave_free_bytes)} stay so",
+                f" that its snapshot says: at least {format_size(more_bytes)} more are needed in"
+                f" {self.root}, and {format_size(available_bytes)} can be had",
                 object=ref.digest,
                 directory=os.fspath(self.root),
-                hint="A link's length stands for its file's in snapshots made with links followed:"
-                " free space and run the command again. Otherwise ask who keeps the store.",
+                required_bytes=more_bytes,
+                available_bytes=available_bytes,
+                hint="In snapshots made with links followed a link's own length stands for its"
+                " file's: make room with `snapctl cache gc --free SIZE` and pull again. Otherwise"
+                " ask who keeps the store.",
             )
 
     def publish(self, staged: StagedFile, digest: Digest, mode: int) -> bool:
@@ -218,6 +227,9 @@ class Press:
 
             received = Received(actual, sum(map(len, pieces)), source)
             raise self._mismatch(ref, received, place)
+        overrun_bytes = sum(map(len, pieces)) - ref.size_bytes
+        if overrun_bytes > 0:
+            self.refuse_overrun(ref, overrun_bytes)
         try:
             if self._unnamed and not self.seal.state.active:
                 return self._publish_pieces(ref, pieces)

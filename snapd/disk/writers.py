@@ -11,13 +11,13 @@ from blake3 import blake3
 
 from snapd.disk import fsops
 from snapd.disk.publishing import Press, Received, StagedFile, StatFacts, hash_file, hash_stretch
-from snapd.model.errors import ActionFailed, ConnectionLost, NoSpace
+from snapd.model.errors import ActionFailed, ConnectionLost, SnapsyncError
 from snapd.model.plan import ObjectRef
 from snapd.model.settings import MIB
 
 _OVERRUN_BYTES = MIB
 _BUFFER_MAX_BYTES = 16 * MIB
-_OVERRUN_STEP_BYTES = 4 * MIB
+_OVERRUN_STEP_BYTES = MIB
 """After so much more beyond what was announced the room on the disk is looked at again."""
 
 OnBytes = Callable[[int], None]
@@ -29,7 +29,7 @@ class BlobWriter:
 
     A small body stays in memory and is hashed once at the end; one that is longer than announced by
     more than 1 MiB goes on in a staged file, hashed as it comes, as long as the disk has room for
-    what nobody reckoned with: then it is `NoSpace`. `finish` publishes the object or
+    what nobody reckoned with; else it is `NoSpace`. `finish` publishes the object or
     raises `DigestMismatch` with the bytes in the quarantine; after any error no bytes are left.
     """
 
@@ -116,7 +116,7 @@ class BlobWriter:
         except OSError as exc:
             self.discard()
             raise self._press.failure(self._ref, exc) from exc
-        except NoSpace:
+        except SnapsyncError:
             self.discard()
             raise
 
@@ -188,7 +188,7 @@ class LargeBlobWriter:
         self._must_reread = False
         self._users = 0
         self._closed = False
-        self._overruns = size_bytes > ref.size_bytes + _OVERRUN_BYTES
+        self._overruns = size_bytes > ref.size_bytes
         if self._overruns:
             press.refuse_overrun(ref, size_bytes - ref.size_bytes)
         try:

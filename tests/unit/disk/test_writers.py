@@ -72,8 +72,7 @@ def test_the_size_of_a_manifest_may_be_wrong_in_both_directions(cache: Cache) ->
 
 @pytest.fixture
 def cramped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
-    """A cache on a disk with room for 10 MiB beyond the 100 MiB that are to stay free."""
-    real = fsops.space
+    """A cache on a disk with room for 10 MiB beyond the 512 MiB that stay free."""
 
     def space(path: str | os.PathLike[str] | int) -> fsops.DiskSpace:
         written = sum(
@@ -81,10 +80,10 @@ def cramped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
             for fd in os.listdir("/proc/self/fd")
             if "/cramped/" in os.path.realpath(f"/proc/self/fd/{fd}")
         )
-        return fsops.DiskSpace(real(path).total_bytes, 110 * MIB - written)
+        return fsops.DiskSpace(1024 * 1024 * MIB, 522 * MIB - written)
 
     root = tmp_path / "cramped"
-    with open_cache(root, now=lambda: 7.0, leave_free_bytes=100 * MIB) as opened:
+    with open_cache(root, now=lambda: 7.0) as opened:
         monkeypatch.setattr(fsops, "space", space)
         yield opened
 
@@ -97,11 +96,39 @@ def test_a_body_that_never_ends_leaves_what_is_to_stay_free(cramped: Cache) -> N
     with pytest.raises(NoSpace) as refused:
         for _ in range(20):
             writer.write(bytes(MIB))
-    assert 4 * MIB < max(accumulate(told)) <= 10 * MIB
+    assert 7 * MIB < max(accumulate(told)) <= 10 * MIB
     assert sum(told) == 0
     assert refused.value.details["object"] == ref.digest
     assert "longer than the 5 B" in refused.value.message
     assert nothing_left(cramped)
+
+
+@pytest.mark.parametrize("way", ["stream", "whole"])
+def test_small_objects_that_are_a_little_longer_do_not_fill_the_disk_either(
+    way: str, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = os.urandom(500_000)
+    linked = ref_of(body)._replace(size_bytes=20)
+    little = fsops.DiskSpace(1024 * 1024 * MIB, 512 * MIB + 400_000)
+    monkeypatch.setattr(fsops, "space", lambda _path: little)
+
+    def bring(ref: ObjectRef) -> None:
+        writer = cache.blobs.writer(ref)
+        writer.start()
+        if way == "whole":
+            writer.take([body[:400_000], body[400_000:]])
+            return
+        writer.write(body)
+        writer.finish()
+
+    with pytest.raises(NoSpace) as refused:
+        bring(linked)
+    assert refused.value.details["required_bytes"] == 499_980
+    assert refused.value.details["available_bytes"] == 400_000
+    assert nothing_left(cache)
+    assert not cache.blobs.has(linked.digest, linked.mode)
+    bring(ref_of(body))
+    assert cache.blobs.has(linked.digest, linked.mode)
 
 
 def test_a_body_of_the_announced_length_was_reckoned_with(cramped: Cache) -> None:
