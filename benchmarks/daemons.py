@@ -72,22 +72,24 @@ def running_daemon(scratch: Path, environment: dict[str, str], *arguments: str) 
         process = subprocess.Popen(command, env=environment, stderr=output)
     try:
         _wait(environment, process, log)
-        _await_rest(process.pid)
+        _await_rest(process)
         yield Daemon(process.pid, environment, scratch / "state", log)
     finally:
         process.terminate()
         process.wait(timeout=READY_SECONDS)
 
 
-def _await_rest(process_id: int) -> None:
+def _await_rest(process: subprocess.Popen[bytes]) -> None:
     """Wait until a process and its children have used no processor for a moment."""
     deadline = time.monotonic() + READY_SECONDS
     used_seconds = -1.0
-    while (now_seconds := cpu_seconds_of(process_id)) != used_seconds:
+    while (now_seconds := cpu_seconds_of(process.pid)) != used_seconds:
         if time.monotonic() > deadline:
             raise Failed("snapd has started and does not come to rest")
         used_seconds = now_seconds
         time.sleep(REST_SECONDS)
+    if process.poll() is not None:
+        raise Failed(f"snapd has ended with {process.returncode}")
 
 
 def _wait(environment: dict[str, str], process: subprocess.Popen[bytes], log: Path) -> None:

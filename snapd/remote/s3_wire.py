@@ -49,11 +49,15 @@ class S3Wire:
             origin = await self._renew(requests, replies, origin)
         if any(_is_elsewhere(reply, origin) for reply in replies):
             await self._follow(requests, replies, origin)
+        digest = (wants_digest, self._account.send_digests)
+        signature = (may_want_signed_body, self._account.sign_bodies)
         if not origin.sends_digests:
-            await self._upload_again(requests, replies, wants_digest, self._account.send_digests)
+            await self._upload_again(requests, replies, *digest)
         if origin.leaves_bodies_to_tls:
-            wanted = may_want_signed_body
-            await self._upload_again(requests, replies, wanted, self._account.sign_bodies)
+            await self._upload_again(requests, replies, *signature)
+            if not origin.sends_digests:
+                # Who refused them for want of a signature has not looked for the digest before.
+                await self._upload_again(requests, replies, *digest)
         return replies
 
     async def ask_one(self, request: Request) -> Reply:

@@ -259,7 +259,8 @@ async def _watch(lane: WorkerLane) -> None:
     while not await _ended_within(BEAT_SECONDS, lane):
         late = time.monotonic() - lane.started_at > READY_SECONDS
         if not (lane.beat() if lane.ready else not late):
-            logger.warning("a transfer process hangs and is killed")
+            what = "hangs" if lane.ready else "does not get ready"
+            logger.warning("a transfer process %s and is killed", what)
             # One that waits for a disk dies only when the disk has answered.
             lane.ready = False
             lane.process.kill()

@@ -324,6 +324,20 @@ async def test_a_bucket_with_object_lock_is_told_the_digest_of_each_body(
     assert unsigned == [tls] * len(sent), "a body that TLS proves is not signed for that"
 
 
+async def test_a_store_may_want_signed_bodies_first_and_then_their_digests(
+    opened: Opener, tls_proxy: FaultProxy, seaweed: Seaweed
+) -> None:
+    lacking = Fault("answer", method="PUT", status=400, code="InvalidRequest", times=None)
+    tls_proxy.plan(
+        Fault("answer", method="PUT", status=403, code="AccessDenied"),
+        replace(lacking, message="Content-MD5 is required", lacking="content-md5"),
+    )
+    async with opened(endpoint_url=tls_proxy.url, ca_file=str(seaweed.ca_file)) as store:
+        await store.put("a", BODY)
+        assert await read(store, "a") == BODY
+    assert tls_proxy.count("PUT") == 3
+
+
 async def test_who_may_not_write_is_told_so_after_one_more_try(
     opened: Opener, tls_proxy: FaultProxy, seaweed: Seaweed
 ) -> None:
