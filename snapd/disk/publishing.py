@@ -162,24 +162,26 @@ class Press:
         """Open a new file that can become the object."""
         return StagedFile(self._staging, self.shard(digest), unnamed=self._unnamed)
 
-    def refuse_overrun(self, ref: ObjectRef, more_bytes: int) -> None:
+    def refuse_overrun(self, ref: ObjectRef, more_bytes: int, *, held_bytes: int = 0) -> None:
         """Raise `NoSpace` if that much more than the snapshot says would nearly fill the disk.
 
+        `held_bytes` of the object are on the disk already, and go with it if it is refused.
         What is kept is less than what pulls leave free unless told otherwise: a sweep makes room
         again after an object that is somewhat longer, so that a full node goes on.
         """
         with fsops.translated(f"can't store object {ref.digest} ({ref.path})", self.root):
             space = fsops.space(self.shards[0])
         kept_bytes = min(_KEPT_FREE_BYTES_MAX, space.total_bytes // _KEPT_FREE_SHARE)
-        available_bytes = max(0, space.free_bytes - kept_bytes)
-        if more_bytes > available_bytes:
+        available_bytes = held_bytes + max(0, space.free_bytes - kept_bytes)
+        required_bytes = held_bytes + more_bytes
+        if required_bytes > available_bytes:
             raise NoSpace(
                 f"object {ref.digest} ({ref.path}) is longer than the {format_size(ref.size_bytes)}"
-                f" that its snapshot says: at least {format_size(more_bytes)} more are needed in"
-                f" {self.root}, and {format_size(available_bytes)} can be had",
+                f" that its snapshot says: at least {format_size(required_bytes)} are"
+                f" needed in {self.root}, and {format_size(available_bytes)} can be had",
                 object=ref.digest,
                 directory=os.fspath(self.root),
-                required_bytes=more_bytes,
+                required_bytes=required_bytes,
                 available_bytes=available_bytes,
                 hint="In snapshots made with links followed a link's own length stands for its"
                 " file's: make room with `snapctl cache gc --free SIZE` and pull again. Otherwise"

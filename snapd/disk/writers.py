@@ -109,7 +109,7 @@ class BlobWriter:
                 self._room_bytes = self._ref.size_bytes
             if self._size_bytes + len(data) > self._room_bytes:
                 more_bytes = max(len(data), _OVERRUN_STEP_BYTES)
-                self._press.refuse_overrun(self._ref, more_bytes)
+                self._press.refuse_overrun(self._ref, more_bytes, held_bytes=self._size_bytes)
                 self._room_bytes = self._size_bytes + more_bytes
             fsops.write_all(self._staged.fd, data)
             self._hasher.update(data)

@@ -100,6 +100,8 @@ def test_a_body_that_never_ends_leaves_what_is_to_stay_free(cramped: Cache) -> N
     assert sum(told) == 0
     assert refused.value.details["object"] == ref.digest
     assert "longer than the 5 B" in refused.value.message
+    assert refused.value.details["available_bytes"] <= 10 * MIB
+    assert refused.value.details["required_bytes"] > refused.value.details["available_bytes"]
     assert nothing_left(cramped)
 
 
