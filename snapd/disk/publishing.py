@@ -217,7 +217,7 @@ class Press:
         hasher = blake3()
         for piece in pieces:
             hasher.update(piece)
-        actual = hasher.hexdigest()
+        actual, size_bytes = hasher.hexdigest(), sum(map(len, pieces))
         if actual != ref.digest:
 
             def place(name: str) -> None:
@@ -227,11 +227,10 @@ class Press:
                 finally:
                     os.close(fd)
 
-            received = Received(actual, sum(map(len, pieces)), source)
+            received = Received(actual, size_bytes, source)
             raise self._mismatch(ref, received, place)
-        overrun_bytes = sum(map(len, pieces)) - ref.size_bytes
-        if overrun_bytes > 0:
-            self.refuse_overrun(ref, overrun_bytes)
+        if size_bytes > ref.size_bytes:
+            self.refuse_overrun(ref, size_bytes - ref.size_bytes)
         try:
             if self._unnamed and not self.seal.state.active:
                 return self._publish_pieces(ref, pieces)

@@ -49,15 +49,8 @@ class S3Wire:
             origin = await self._renew(requests, replies, origin)
         if any(_is_elsewhere(reply, origin) for reply in replies):
             await self._follow(requests, replies, origin)
-        digest = (wants_digest, self._account.send_digests)
-        signature = (may_want_signed_body, self._account.sign_bodies)
-        if not origin.sends_digests:
-            await self._upload_again(requests, replies, *digest)
-        if origin.leaves_bodies_to_tls:
-            await self._upload_again(requests, replies, *signature)
-            if not origin.sends_digests:
-                # Who refused them for want of a signature has not looked for the digest before.
-                await self._upload_again(requests, replies, *digest)
+        if any(reply.status in (400, 403) for reply in replies):
+            await self._prove_bodies(requests, replies, origin)
         return replies
 
     async def ask_one(self, request: Request) -> Reply:
@@ -107,27 +100,30 @@ class S3Wire:
         for index, reply in zip(indices, answers, strict=True):
             replies[index] = reply
 
-    async def _upload_again(
-        self,
-        requests: Sequence[Request],
-        replies: list[Reply],
-        wanted: Callable[[Reply], bool],
-        prove_bodies: Callable[[], None],
+    async def _prove_bodies(
+        self, requests: Sequence[Request], replies: list[Reply], origin: Origin
     ) -> None:
         """Ask again for uploads that were refused, perhaps for want of a proof of the body.
 
         That happens once: from then on all bodies for this store are proven so.
         """
-        refused = [
-            index
-            for index, reply in enumerate(replies)
-            if requests[index].method == "PUT" and wanted(reply)
-        ]
-        if refused:
-            prove_bodies()
-            # What they were refused with stays if the credentials can't be had any more.
-            with suppress(SnapsyncError):
-                await self._again(requests, replies, await self._account.origin(), refused)
+        lacking: list[tuple[Callable[[Reply], bool], Callable[[], None]]] = []
+        if not origin.sends_digests:
+            lacking.append((wants_digest, self._account.send_digests))
+        if origin.leaves_bodies_to_tls:
+            # Who refused them for want of a signature has not looked for the digest before.
+            lacking += [(may_want_signed_body, self._account.sign_bodies), *lacking]
+        for wanted, prove in lacking:
+            refused = [
+                index
+                for index, reply in enumerate(replies)
+                if requests[index].method == "PUT" and wanted(reply)
+            ]
+            if refused:
+                prove()
+                # What they were refused with stays if the credentials can't be had any more.
+                with suppress(SnapsyncError):
+                    await self._again(requests, replies, await self._account.origin(), refused)
 
     async def _explain(
         self, requests: Sequence[Request], replies: list[Reply], origin: Origin

@@ -257,8 +257,9 @@ class Workers:
 async def _watch(lane: WorkerLane) -> None:
     """Wait for a worker's end; one that gives no sign of life is killed."""
     while not await _ended_within(BEAT_SECONDS, lane):
-        late = time.monotonic() - lane.started_at > READY_SECONDS
-        if not (lane.beat() if lane.ready else not late):
+        age_seconds = time.monotonic() - lane.started_at
+        is_well = lane.beat() if lane.ready else age_seconds <= READY_SECONDS
+        if not is_well:
             what = "hangs" if lane.ready else "does not get ready"
             logger.warning("a transfer process %s and is killed", what)
             # One that waits for a disk dies only when the disk has answered.
@@ -275,14 +276,14 @@ async def _ended_within(seconds: float, lane: WorkerLane) -> bool:
 
 def _reap(process: subprocess.Popen[bytes]) -> None:
     """Wait for a process's end, and kill it if that takes too long; never without a bound."""
-    for end_it in (process.kill, lambda: None):
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            end_it()
-        else:
-            return
-    logger.warning("process %d was killed and does not die: it waits for a disk", process.pid)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        logger.warning("process %d was killed and does not die: it waits for a disk", process.pid)
 
 
 @asynccontextmanager
