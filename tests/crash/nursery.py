@@ -7,7 +7,6 @@ takes longer than the life of most that die here, and nothing on disk depends on
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import select
@@ -15,12 +14,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from tests.becoming import become
 
 REPOSITORY = Path(__file__).parents[2]
 REQUEST_BYTES_MAX = 64 * 1024
@@ -135,8 +135,14 @@ def _mind(asked: list[Any], log: int, told: int) -> None:
     try:
         if (pid := os.fork()) == 0:
             os.close(told)
-            program, arguments, env, cwd = asked
-            _become(program, arguments, env, cwd, log)
+            program, arguments, environment, cwd = asked
+            become(
+                [program, *arguments],
+                environment=environment,
+                cwd=cwd,
+                streams=(os.open(os.devnull, os.O_RDONLY), log, log),
+                run=import_module(PROGRAMS[program]).main,
+            )
         with socket.socket(fileno=told) as teller:
             teller.send(b"%d" % pid)
             ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
@@ -147,33 +153,6 @@ def _mind(asked: list[Any], log: int, told: int) -> None:
             os.waitpid(pid, 0)
     finally:
         os._exit(0)
-
-
-def _become(program: str, arguments: list[str], env: dict[str, str], cwd: str, log: int) -> None:
-    """Be the program, up to its end."""
-    code: object = 1
-    try:
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for number, opened in enumerate((nothing, log, log)):
-            os.dup2(opened, number)
-        os.close(nothing)
-        os.close(log)
-        os.environ.clear()
-        os.environ.update(env)
-        os.chdir(cwd)
-        sys.argv = [program, *arguments]
-        run: Callable[[], int | None] = import_module(PROGRAMS[program]).main
-        code = run()
-    except SystemExit as end:
-        code = end.code
-    except BaseException:  # noqa: BLE001 - as the interpreter does
-        sys.excepthook(*sys.exc_info())
-    finally:
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ questions is about the answers. What is about the start, or about signals, uses 
 
 from __future__ import annotations
 
-import atexit
 import importlib
 import json
 import os
@@ -16,11 +15,12 @@ import select
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from tests.becoming import become
 
 _LOADED = ("snapctl.__main__", "snapctl.stores", "snapd.remote.opening", "snapd.actions.push")
 
@@ -105,35 +105,23 @@ def main() -> None:
 
 def _become(asked: dict[str, Any], answers: BinaryIO) -> None:
     """Be the command in a forked process, up to its end."""
-    from snapctl.start import main as run
+    from snapctl.start import main as snapctl
+
+    def run() -> int:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - ends with the process
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        return snapctl()
 
     answers.close()
-    for number, (name, flags) in enumerate(
-        zip(asked["streams"], (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY), strict=True)
-    ):
-        opened = os.open(name, flags)
-        os.dup2(opened, number)
-        os.close(opened)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - it ends with the process
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    os.environ.clear()
-    os.environ.update(asked["environment"])
-    os.chdir(asked["cwd"])
-    sys.argv = ["snapctl", *asked["arguments"]]
-    code: object = 1
-    try:
-        code = run()
-    except SystemExit as end:
-        code = end.code
-    except BaseException:  # noqa: BLE001 - as the interpreter does
-        sys.excepthook(*sys.exc_info())
-    finally:
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else int(code is not None))
+    flags = (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)
+    become(
+        ["snapctl", *asked["arguments"]],
+        environment=asked["environment"],
+        cwd=asked["cwd"],
+        streams=list(map(os.open, asked["streams"], flags)),
+        run=run,
+    )
 
 
 if __name__ == "__main__":
