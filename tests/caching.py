@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -81,3 +82,13 @@ def assert_sound(root: Path, *, just_crashed: bool = False) -> None:
             tree.chmod(wanted)
         assert_tree(tree, manifest)
         tree.chmod(current)
+
+
+def empty(root: Path) -> None:
+    """Bring the cache back to where it holds nothing, without making its directories again."""
+    for path in [*root.glob("blobs/*/*"), *root.glob("manifests/*"), *root.glob("quarantine/*")]:
+        path.unlink()
+    for path in [*root.glob("trees/*"), *root.glob("staging/*")]:
+        shutil.rmtree(path)
+    for path in root.glob("index.sqlite3*"):
+        path.unlink()

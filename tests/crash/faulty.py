@@ -11,20 +11,25 @@ from tests.servers.faultproxy import Fault, Kind
 DEADLINE_SECONDS = 6.0
 STALL_SECONDS = 1.0
 RANGE_BYTES = 32768
-PATIENCE = f"""
+
+
+def transfer_table(attempts_max: int, deadline_seconds: float) -> str:
+    """Say how a daemon pulls that gives a request up so soon."""
+    return f"""
 [transfer]
 connect_timeout_seconds = 1.0
 stall_timeout_seconds = {STALL_SECONDS}
-attempts_max = 3
+attempts_max = {attempts_max}
 backoff_base_seconds = 0.05
 backoff_max_seconds = 0.2
-deadline_seconds = {DEADLINE_SECONDS}
+deadline_seconds = {deadline_seconds}
 large_object_bytes = {2 * RANGE_BYTES}
 range_bytes = {RANGE_BYTES}
 """
-PATIENT = PATIENCE.replace("attempts_max = 3", "attempts_max = 1000").replace(
-    f"deadline_seconds = {DEADLINE_SECONDS}", "deadline_seconds = 60.0"
-)
+
+
+PATIENCE = transfer_table(3, DEADLINE_SECONDS)
+PATIENT = transfer_table(1000, 60.0)
 
 ANY = r"/\.(manifests|objects)/"
 TRICKLE = {"chunk_bytes": 2048, "seconds": 0.02}

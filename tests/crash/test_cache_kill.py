@@ -14,7 +14,7 @@ import pytest
 from snapd.disk import cache as cache_module
 from snapd.disk.cache import Cache, open_cache
 from snapd.model.errors import DigestMismatch
-from tests.caching import assert_sound, assert_tree, ref_of, staged, store, store_all
+from tests.caching import assert_sound, assert_tree, empty, ref_of, staged, store, store_all
 from tests.crash.steps import run_until
 from tests.samples import sample
 
@@ -50,16 +50,6 @@ def put_large(cache: Cache) -> None:
         sink.write(LARGE[offset : offset + 100_000])
         sink.finish()
     writer.finish()
-
-
-def empty(root: Path) -> None:
-    """Bring the cache back to where it holds nothing, without making its directories again."""
-    for path in [*root.glob("blobs/*/*"), *root.glob("manifests/*"), *root.glob("quarantine/*")]:
-        path.unlink()
-    for path in [*root.glob("trees/*"), *root.glob("staging/*")]:
-        shutil.rmtree(path)
-    for path in root.glob("index.sqlite3*"):
-        path.unlink()
 
 
 def assert_in_order(cache: Cache) -> None:

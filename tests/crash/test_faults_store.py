@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -29,6 +28,7 @@ from tests.crash.living import Living, Place, blobs_in, staged_by_the_dead, star
 from tests.e2e.installed import Host
 from tests.samples import Sample, sample
 from tests.servers.faultproxy import Fault, FaultProxy
+from tests.servers.ports import reserved_port
 from tests.servers.seaweed import Seaweed, running_seaweed, stopped
 
 WITHIN_SECONDS = 10 * DEADLINE_SECONDS
@@ -170,10 +170,8 @@ def test_a_host_name_that_is_gone(seaweed: Seaweed, tmp_path: Path) -> None:
 
 def test_nobody_listens(seaweed: Seaweed, tmp_path: Path) -> None:
     made = made_for("refused")
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        variables = {**seaweed.environment(), "AWS_ENDPOINT_URL_S3": endpoint}
+    with reserved_port() as port:
+        variables = {**seaweed.environment(), "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}"}
         with starting(Host(tmp_path / "host", variables), PATIENCE) as living:
             assert_ended(pull_in_time(living, made, "s3://any/prefix"), "connection_refused")
             assert_in_order(living)

@@ -9,9 +9,8 @@ from pathlib import Path
 from snapd.disk.cache import Cache, open_cache
 from snapd.disk.scanning import Scan
 from snapd.model.settings import MIB
-from tests.caching import assert_sound, assert_tree, ref_of, staged, store, store_all
+from tests.caching import assert_sound, assert_tree, empty, ref_of, staged, store, store_all
 from tests.crash.steps import run_until
-from tests.crash.test_cache_kill import empty
 from tests.samples import sample
 
 ONE = sample(

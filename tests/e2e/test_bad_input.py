@@ -16,6 +16,7 @@ from snapd.model.layout import manifest_key, object_key
 from tests.e2e.installed import Host, Ran, files_below, write_files
 from tests.samples import Sample, sample
 from tests.servers.faultproxy import Fault, FaultProxy, Kind
+from tests.servers.ports import reserved_port
 
 NOWHERE = "0" * 64
 
@@ -88,10 +89,8 @@ def test_credentials_that_are_refused(cloud_host: Host, seaweed_bucket: str) -> 
 
 
 def test_nobody_listens_at_the_endpoint(cloud_host: Host) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        cloud_host.variables["AWS_ENDPOINT_URL_S3"] = endpoint
+    with reserved_port() as port:
+        cloud_host.variables["AWS_ENDPOINT_URL_S3"] = f"http://127.0.0.1:{port}"
         ran = pull(cloud_host, "--id", NOWHERE, "--store", "s3://any", "--timeout", "2s")
     assert ran.code in (13, 16), ran.stderr
     assert "Traceback" not in ran.stderr

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+
+from tests.servers.ports import reserved_port
 
 READY_SECONDS = 60.0
 ANSWER_SECONDS = 60.0
@@ -121,11 +122,8 @@ def running_prometheus(
         encoding="utf-8",
     )
     log = directory / "prometheus.log"
-    with socket.socket() as kept, log.open("wb") as output:
-        # Bound but not listening: the port is given to nobody else, and the server may take it.
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        kept.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{kept.getsockname()[1]}"
+    with reserved_port() as port, log.open("wb") as output:
+        address = f"127.0.0.1:{port}"
         process = subprocess.Popen(
             [
                 tool("prometheus"),

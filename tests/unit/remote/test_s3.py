@@ -43,6 +43,7 @@ from snapd.remote.s3_multipart import PART_BYTES
 from snapd.runtime.observer import SilentObserver
 from tests.contract.sinks import RecordingSink, read
 from tests.servers.faultproxy import Fault, FaultProxy
+from tests.servers.ports import reserved_port
 from tests.servers.seaweed import Seaweed
 
 TRANSFER = TransferSettings(
@@ -148,9 +149,7 @@ async def test_a_connection_that_died_while_idle_is_no_failure(
 
 
 async def test_nobody_listens(opened: Opener) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
+    with reserved_port() as port:
         async with opened(endpoint_url=f"http://127.0.0.1:{port}") as store:
             assert isinstance(await failure(store), ConnectionRefused)
 

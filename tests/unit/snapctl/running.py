@@ -27,6 +27,14 @@ def environment_of(home: Path, extra: Mapping[str, str] | None = None) -> dict[s
     return kept | places | dict(extra or {})
 
 
+def said_beside_progress(ran: subprocess.CompletedProcess[str], shown: str) -> list[str]:
+    """Give the lines on stderr but those of the progress of `shown`.
+
+    That is shown of what takes longer than a second, as all may on a busy machine.
+    """
+    return [line for line in ran.stderr.splitlines() if not line.startswith(shown)]
+
+
 def snapctl(
     *arguments: str, home: Path, extra: Mapping[str, str] | None = None, stdin: str | None = None
 ) -> subprocess.CompletedProcess[str]:

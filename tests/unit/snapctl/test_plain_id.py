@@ -8,7 +8,7 @@ import pytest
 
 from snapctl.plain_id import PlainId, plain_id
 from snapd.disk.walk import walk
-from tests.unit.snapctl.running import environment_of, snapctl
+from tests.unit.snapctl.running import environment_of, said_beside_progress, snapctl
 
 
 def started(*arguments: str, home: Path, script: str = "") -> subprocess.CompletedProcess[str]:
@@ -54,7 +54,7 @@ def test_it_prints_what_the_command_prints(tmp_path: Path, spelt: str) -> None:
     (tmp_path / "ü/f").write_bytes(b"1")
     plain = started("id", spelt.format("ü", "ü"), home=tmp_path)
     full = snapctl("--quiet", "id", spelt.format("ü", "ü"), home=tmp_path)
-    said = [line for line in plain.stderr.splitlines() if not line.startswith("id: ")]
+    said = said_beside_progress(plain, "id: ")
     assert (plain.returncode, plain.stdout, said) == (0, full.stdout, [])
     assert plain.stdout == f"{walk(tmp_path / 'ü').manifest.id}\n"
     assert list((tmp_path / "cache/snapsync/stat").iterdir())

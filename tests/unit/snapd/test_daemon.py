@@ -22,6 +22,7 @@ from snapd.model.settings import CacheSettings, DaemonSettings, LogSettings, Set
 from snapd.remote.lanes import Lanes
 from snapd.runtime.notify import Supervisor
 from tests.samples import sample
+from tests.servers.ports import reserved_port
 from tests.unit.snapd.conftest import SAMPLE, Running, StartDaemon, last_view
 
 OTHER = sample({"c": b"gamma"})
@@ -256,11 +257,8 @@ async def test_what_keeps_it_from_starting_comes_out_as_it_is(
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """Give a port that nobody else is given: it is bound, but nobody listens yet."""
-    with socket.socket() as kept:
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        kept.bind(("127.0.0.1", 0))
-        yield kept.getsockname()[1]
+    with reserved_port() as port:
+        yield port
 
 
 async def test_it_is_alive_but_not_ready_while_the_cache_is_opened(

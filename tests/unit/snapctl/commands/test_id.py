@@ -8,7 +8,7 @@ import pytest
 from snapctl.commands.id import manifest_of_any_order
 from snapd.disk.walk import walk
 from snapd.model.errors import ManifestRefused
-from tests.unit.snapctl.running import snapctl
+from tests.unit.snapctl.running import said_beside_progress, snapctl
 
 
 @pytest.fixture
@@ -22,8 +22,7 @@ def source(tmp_path: Path) -> Path:
 
 def test_id_of_a_directory(tmp_path: Path, source: Path) -> None:
     ran = snapctl("id", "source", home=tmp_path)
-    # Of what takes longer than a second, as it may on a busy machine, the progress is shown.
-    said = [line for line in ran.stderr.splitlines() if not line.startswith("id: ")]
+    said = said_beside_progress(ran, "id: ")
     assert (ran.stdout, said) == (f"{walk(source).manifest.id}\n", [])
     document = json.loads(snapctl("id", "source", "--json", home=tmp_path).stdout)
     assert document == {
