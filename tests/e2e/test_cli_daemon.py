@@ -180,7 +180,10 @@ def test_a_daemon_that_dies_is_waited_for_and_its_successor_resumes(
 
 
 def test_status_costs_little_from_a_cold_start(host: Host, store: str) -> None:
-    """In CPU time, and beside a Python that does nothing: a busy or a slow machine slows both."""
+    """In CPU time, because the wall clock of a busy machine says little about the command.
+
+    A slow machine, or a busy one, takes longer for a Python that does nothing, too.
+    """
 
     def cpu_seconds(*words: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -192,4 +195,4 @@ def test_status_costs_little_from_a_cold_start(host: Host, store: str) -> None:
     with host.daemon("--store", store):
         status = min(cpu_seconds("snapctl", "status") for _ in range(5))
         nothing = min(cpu_seconds("python", "-c", "pass") for _ in range(5))
-    assert status < 10 * nothing
+    assert status < max(0.15, 7 * nothing)

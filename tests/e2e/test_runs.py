@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
 import pytest
 
+from snapd.model.receipts import parse_moment
 from tests.e2e.installed import BIN, Host, Ran, files_below, ids_in, write_files
 from tests.e2e.run_steps import done, push, refused
 from tests.servers.seaweed import Seaweed
@@ -158,6 +160,10 @@ metrics: {{accuracy: 0.93}}
     assert files_below(tmp_path / "store") == before
     assert json.loads(document.read_bytes()) == record
 
+    # An ID of ours tells its second only, and what is later is to be seen to be.
+    recorded_at = parse_moment(record["at"])
+    while int(time.time()) <= recorded_at:
+        time.sleep(0.05)
     options = ("--commit", "abc", "--data", f"train={data}", "--output", made, "--param", "a=1")
     more = ("--metric", "f1=0.5", "--seed", "x7", "--note", "by hand", "--by", "ann")
     lock = write_files(tmp_path, {"uv.lock": b""}) / "uv.lock"
@@ -165,19 +171,17 @@ metrics: {{accuracy: 0.93}}
     assert record["data"] == [{"snapshot_id": data, "path": "train"}]
     assert (record["seed"], record["note"], record["by"]) == ("x7", "by hand", "ann")
     listed = done(host, "run", "ls", store=store)
-    # An ID of ours tells its second only, so two of one second may come in either order.
-    assert {each["run_id"] for each in listed["runs"]} == {record["run_id"], "iris-7"}
+    assert [each["run_id"] for each in listed["runs"]] == [record["run_id"], "iris-7"]
     assert done(host, "run", "ls", "--since", "1h", "--limit", "1", store=store)["more"] is True
     assert done(host, "run", "ls", "--since", "2999-01-01T00:00:00Z", store=store)["runs"] == []
     shown = host.snapctl("run", "show", "iris-7", "--store", store).stdout
     assert "metric accuracy" in shown
     table = host.snapctl("run", "ls", "--output", made, "--store", store).stdout.splitlines()
-    assert {line.split()[0] for line in table} == {"RUN", record["run_id"], "iris-7"}
+    assert [line.split()[0] for line in table] == ["RUN", record["run_id"], "iris-7"]
     done(host, "run", "record", "--data", data, store=store)
     both = ("run", "ls", "--data", data, "--output", made, "--limit", "1")
     found = done(host, *both, store=store)
-    assert len(found["runs"]) == 1
-    assert found["runs"][0]["run_id"] in {record["run_id"], "iris-7"}
+    assert [each["run_id"] for each in found["runs"]] == [record["run_id"]]
     assert found["more"] is True, "the limit counts what is asked for, not what is passed over"
 
 
